@@ -94,6 +94,18 @@ compare-worlds WORLD *ARGS:
 measures *SWEEPS:
     cargo run --release -p prospect-analysis --example measures -- {{ SWEEPS }}
 
+# Kill commands at N drawn moments, make N calls of the file system fail, and compare with undisturbed runs (hours for 500).
+[group('checks')]
+chaos N="500":
+    PROSPECT_CHAOS_KILLS={{ N }} PROSPECT_FAULTS={{ N }} PROSPECT_MEMORY_LIMITS=40 nice -n 19 \
+        cargo test --release --test integration -- --nocapture --test-threads 1 survival::kill survival::faults survival::memory
+
+# Train thousands of tiny runs in one process, and hundreds by twenty workers without locks (hours).
+[group('checks')]
+soak RUNS="5000" WORKERS="20" SHARED="500":
+    PROSPECT_SOAK_RUNS={{ RUNS }} PROSPECT_SOAK_WORKERS={{ WORKERS }} PROSPECT_SOAK_SHARED_RUNS={{ SHARED }} nice -n 19 \
+        cargo test --release --test integration -- --nocapture --test-threads 1 survival::soak
+
 # Validate all data recipes, model recipes and experiments of the repository.
 [group('checks')]
 validate:

@@ -92,7 +92,7 @@ fn an_adapter_and_the_start_are_series_of_their_own() {
     let page = fs_err::read_to_string(place.path("reports/after/index.html")).unwrap();
     assert!(page.contains("Difference in accuracy from deployed"), "the baseline is named");
     // The same command has nothing left to do.
-    assert!(place.run("sweep after.yaml").stderr.contains("8"), "all runs have ended");
+    assert!(place.run("sweep after.yaml").stderr.contains('8'), "all runs have ended");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn answer(request: &Value, text: &str) -> Value {
 }
 
 fn write_lines(place: &Place, name: &str, lines: &[Value]) {
-    place.write(name, lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    place.write(name, lines.iter().flat_map(|line| [line.to_string(), "\n".to_owned()]).collect::<String>());
 }
 
 #[test]

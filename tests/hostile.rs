@@ -114,7 +114,7 @@ fn hostile_names_are_shown_but_not_obeyed() {
             Some("html" | "svg") => assert_harmless_page(&text),
             Some("csv") => assert_harmless_csv(&text),
             Some("tex") => {
-                assert!(!text.contains("\\input{/etc") && !text.contains("\\write18{"), "{path}: {text}")
+                assert!(!text.contains("\\input{/etc") && !text.contains("\\write18{"), "{path}: {text}");
             }
             _ => {}
         }

@@ -50,7 +50,7 @@ fn exported(place: &Place) -> (BTreeMap<String, Vec<Value>>, Vec<Value>) {
 }
 
 /// An annotation as AlpacaEval writes it.
-fn annotation(output: &Value, reference: &Value, preference: Value) -> Value {
+fn annotation(output: &Value, reference: &Value, preference: &Value) -> Value {
     json!({
         "instruction": output["instruction"], "output_1": reference["output"], "generator_1": reference["generator"],
         "dataset": output["dataset"], "output_2": output["output"], "generator_2": output["generator"],
@@ -74,7 +74,7 @@ fn annotations(outputs: &BTreeMap<String, Vec<Value>>, references: &[Value], los
                 index if index % loses_at == 0 => 1.0,
                 _ => 2.0,
             };
-            all.push(annotation(output, reference, json!(preference)));
+            all.push(annotation(output, reference, &json!(preference)));
         }
     }
     all
@@ -163,9 +163,9 @@ fn runs_compared_with_each_other_and_with_other_models_have_opponents() {
     let mut all = Vec::new();
     for (dpo, kto) in dpo.iter().zip(kto) {
         // The baseline may be either output.
-        all.push(annotation(dpo, kto, json!(1.0)));
+        all.push(annotation(dpo, kto, &json!(1.0)));
         let outside = json!({"output": "Paris.", "generator": "deployed", "instruction": kto["instruction"]});
-        all.push(annotation(kto, &outside, json!(1.8)));
+        all.push(annotation(kto, &outside, &json!(1.8)));
     }
     place.write("annotations.json", serde_json::to_vec(&all).unwrap());
     let imported = place.run("judge said --import annotations.json --name people");
@@ -271,7 +271,7 @@ fn sheets_of_people_are_matched_by_text_and_columns_can_be_mapped() {
         let reference = references.iter().find(|own| own["instruction"] == output["instruction"]).unwrap();
         let row = [&output["instruction"], &reference["output"], &output["output"]].map(quoted).join(",");
         // Two people agree, a third one does not.
-        sheet += &format!("{row},B\n{row},b\n{row},A\n");
+        sheet.extend(["B", "b", "A"].map(|answer| format!("{row},{answer}\n")));
         rows += 3;
     }
     assert!(rows > 0, "some completions are unique");

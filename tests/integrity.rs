@@ -217,3 +217,50 @@ fn gc_removes_only_what_no_run_needs() {
     let run = place.run("sweep experiment.yaml");
     assert!(run.code == Some(0) && !run.stderr.contains("prepared"), "{run}");
 }
+
+#[test]
+fn repair_leaves_a_sweep_alone_that_a_process_works_on() {
+    let place = Place::with(EXPERIMENT);
+    assert_eq!(place.run("sweep experiment.yaml").code, Some(0));
+    let [dataset] = &entries(&place.path("runs/experiment/data"))[..] else { panic!("one dataset") };
+    let damaged = dataset.join("kto/train-00000-of-00001.parquet");
+    damage(&damaged);
+    let claims = prospect_runs::SweepDir::at(place.path("runs/experiment")).claims();
+    let claim = claims.take("a-run").unwrap().unwrap();
+    let run = place.run("verify runs --repair");
+    assert_eq!(run.code, Some(1), "{run}");
+    let holder = format!(": left alone, since process {} on ", std::process::id());
+    assert!(run.stderr.contains(&holder), "{run}");
+    let error = "error: 1 damaged part left alone, because a process is working on the sweep: repeat the command when \
+                 it has ended\n";
+    assert!(run.stderr.ends_with(error), "{run}");
+    assert!(damaged.exists() && !place.path("runs/experiment/damaged").exists());
+    drop(claim);
+    let run = place.run("verify runs --repair");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(!damaged.exists());
+}
+
+#[test]
+fn a_missing_folder_is_named_with_the_one_that_was_meant() {
+    let place = Place::with(EXPERIMENT);
+    fs_err::create_dir_all(place.path("runs/experiment")).unwrap();
+    for (command, error) in [
+        (
+            "verify runs/experimnt",
+            "error: runs/experimnt does not exist: give the folder of a sweep or a dataset, or a folder of these, such as \
+             runs; did you mean `experiment`?\n",
+        ),
+        (
+            "gc elsewhere",
+            "error: elsewhere does not exist: give the folder of a sweep or a dataset, or a folder of these, such as runs\n",
+        ),
+        (
+            "gc model.yaml",
+            "error: model.yaml is a file: give the folder of a sweep or a dataset, or a folder of these\n",
+        ),
+    ] {
+        let run = place.run(command);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(1), error), "{run}");
+    }
+}

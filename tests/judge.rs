@@ -236,7 +236,8 @@ fn tokens_and_keys_appear_nowhere() {
             let path = entry.unwrap().path();
             if path.is_symlink() {
                 continue;
-            } else if path.is_dir() {
+            }
+            if path.is_dir() {
                 folders.push(path);
             } else {
                 let bytes = fs_err::read(&path).unwrap();

@@ -38,6 +38,8 @@ mod slurm;
 mod sources;
 mod starts;
 mod support;
+#[cfg(target_os = "linux")]
+mod survival;
 mod sweep;
 mod templates;
 mod theory;

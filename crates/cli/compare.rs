@@ -174,6 +174,7 @@ fn resume(mut session: ComparisonSession, args: &Args) -> anyhow::Result<Compari
         say("the comparison is clear already; nothing is left to train");
     } else if session.record().next_look().is_none() {
         match args.budget() {
+            _ if session.record().is_interrupted() => {}
             Some(budget) if !args.dry_run => session.extend(budget)?,
             _ => say("the budget is spent; --steps or --budget continues the comparison"),
         }
@@ -211,6 +212,7 @@ fn finish(mut session: ComparisonSession, args: &Args) -> anyhow::Result<()> {
     output::print(&recommendation)?;
     let place = report::ReportPlace::new(session.sweep(), None)?;
     let page = report::render(session.sweep(), &place, None)?;
+    session.finish()?;
     Ok(output::print(page.display())?)
 }
 

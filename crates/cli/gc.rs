@@ -1,7 +1,9 @@
 //! `prospect gc`: removes files that no run needs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::bail;
+use prospect_core::config::did_you_mean;
 use prospect_sweep::Garbage;
 
 use crate::{output, plan::human_bytes};
@@ -24,6 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut found: Vec<Garbage> = Vec::new();
     for folder in &args.folders {
+        check_exists(folder)?;
         found.extend(Garbage::below(folder)?);
     }
     if args.json {
@@ -45,4 +48,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         (false, false) => output::say(format!("{total} removed")),
     }
     Ok(())
+}
+
+/// Fails if there is no folder at this path, and names the most similar one beside it.
+pub(crate) fn check_exists(folder: &Path) -> anyhow::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if folder.exists() {
+        bail!(
+            "{} is a file: give the folder of a sweep or a dataset, or a folder of these",
+            folder.display()
+        );
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = fs_err::read_dir(parent).into_iter().flatten().flatten();
+    let names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    bail!(
+        "{} does not exist: give the folder of a sweep or a dataset, or a folder of these, such as runs{}",
+        folder.display(),
+        did_you_mean(&name, names.iter().map(String::as_str))
+    )
 }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use prospect_core::errors;
+use prospect_core::{
+    errors::{self, Resource},
+    interrupt, shell,
+};
 
 use crate::output::warn;
 
@@ -139,7 +142,59 @@ fn main() -> ExitCode {
     let Cli { verbose, quiet, command } = Cli::parse();
     output::set_quiet(quiet);
     log::init(verbose, quiet);
-    let result = match command {
+    allocator::end_on_refusal();
+    if command.takes_long()
+        && let Err(error) = interrupt::listen(&continuation())
+    {
+        warn(format!("warning: a signal ends this process without a checkpoint: {error}"));
+    }
+    let result = run(command);
+    // A sweep that ended all the same has nothing to continue.
+    match (result, interrupt::requested()) {
+        (Ok(()), _) => ExitCode::SUCCESS,
+        (Err(_), Some(interrupt)) => {
+            warn(format!("{interrupt}; {}", continuation()));
+            ExitCode::from(interrupt.exit_code())
+        }
+        (Err(error), None) => {
+            let messages = errors::chain(error.as_ref());
+            for (message, prefix) in messages.iter().zip(once("error").chain(repeat("  caused by"))) {
+                warn(format!("{prefix}: {message}"));
+            }
+            if let Some(resource) = Resource::of(&messages) {
+                warn(format!("{}, then run the same command again, which continues", resource.advice()));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says how to go on after an interruption.
+fn continuation() -> String {
+    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    format!("the same command continues: {}", shell::command_line("prospect", arguments))
+}
+
+impl Command {
+    /// Returns true for commands whose interruption needs care and advice.
+    fn takes_long(&self) -> bool {
+        matches!(
+            self,
+            Self::Prepare(_)
+                | Self::Triage(_)
+                | Self::Train(_)
+                | Self::Compare(_)
+                | Self::Sweep(_)
+                | Self::Judge(_)
+                | Self::Report(_)
+                | Self::Demo(_)
+        )
+    }
+}
+
+/// Runs a command.
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Query(args) => query::run(&args),
@@ -165,15 +220,5 @@ fn main() -> ExitCode {
         Command::Man(args) => man::run(&args),
         Command::CliDocs => cli_docs::run(),
         Command::Schemas(args) => schemas::run(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let messages = errors::chain(error.as_ref());
-            for (message, prefix) in messages.iter().zip(once("error").chain(repeat("  caused by"))) {
-                warn(format!("{prefix}: {message}"));
-            }
-            ExitCode::FAILURE
-        }
     }
 }

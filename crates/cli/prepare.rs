@@ -8,7 +8,7 @@ use std::{
 use anyhow::bail;
 use prospect_data::{
     Manifest, Shard, SplitCounts, is_dataset, is_shard_prepared, merge_shards, prepare, prepare_shard,
-    prepared, shard_file,
+    prepared, shard_file, shards_folder,
 };
 
 use crate::{locate::SOURCES, output, output::say, overrides::Overrides};
@@ -105,6 +105,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let known = if args.force { None } else { prepared(&pipeline, &out)? };
     let manifest = if let Some(manifest) = known {
+        // A merge that was killed at its end has left the shards.
+        if args.merge && shards_folder(&out).exists() {
+            fs_err::remove_dir_all(shards_folder(&out))?;
+        }
         up_to_date();
         manifest
     } else if *executor == PrepareExecutor::Slurm {

@@ -7,7 +7,10 @@ use prospect_core::shell;
 use prospect_sweep::{Damage, Part, Remedy, Verification};
 use serde::Serialize;
 
-use crate::output::{self, counted};
+use crate::{
+    gc,
+    output::{self, counted},
+};
 
 /// Arguments of `prospect verify`.
 #[derive(Debug, clap::Args)]
@@ -36,6 +39,7 @@ struct FolderJson<'a> {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut found = Vec::new();
     for folder in &args.folders {
+        gc::check_exists(folder)?;
         found.push((folder.as_path(), Verification::of(folder)?));
     }
     if args.json {
@@ -50,8 +54,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     let damage: Vec<&Damage> = found.iter().flat_map(|(_, found)| &found.damage).collect();
+    let mut in_use = 0;
     for damage in damage.iter().filter(|_| args.repair) {
         let remedy = damage.set_aside()?;
+        in_use += usize::from(matches!(remedy, Remedy::InUse(_)));
         output::say(format!("{}: {}", damage.path.display(), advice(damage, &remedy)));
     }
     let empty = found.iter().find(|(_, found)| found.intact.is_empty() && found.damage.is_empty());
@@ -59,6 +65,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bail!(
             "{} holds nothing that can be checked: give a sweep, a dataset, a model or a report",
             folder.display()
+        );
+    }
+    if in_use > 0 {
+        bail!(
+            "{} left alone, because a process is working on the sweep: repeat the command when it has ended",
+            counted(in_use, "damaged part")
         );
     }
     if !damage.is_empty() && !args.repair {
@@ -100,5 +112,6 @@ fn advice(damage: &Damage, remedy: &Remedy) -> String {
         Remedy::Removed => format!("removed; {again}"),
         Remedy::SetAside(place) => format!("moved to {}; {again}", place.display()),
         Remedy::Rewritten | Remedy::Unknown => again,
+        Remedy::InUse(holder) => format!("left alone, since {holder} is working on the sweep"),
     }
 }

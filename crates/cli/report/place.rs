@@ -6,6 +6,7 @@ use std::{
 };
 
 use fs_err::os::unix::fs::symlink;
+use prospect_core::files::write_whole_at;
 use prospect_runs::SweepDir;
 
 use super::REPORTS;
@@ -66,8 +67,5 @@ fn link(sweep: &SweepDir, folder: &Path) -> anyhow::Result<()> {
         Err(error) => return Err(error.into()),
     }
     // Renamed into place, so that no reader and no other worker finds it missing.
-    let temporary = Path::new(REPORTS).join(format!(".{}.{}.link", name(&link), std::process::id()));
-    let _ = fs_err::remove_file(&temporary);
-    symlink(target, &temporary)?;
-    Ok(fs_err::rename(&temporary, &link)?)
+    Ok(write_whole_at(&link, |temporary| symlink(target, temporary))?)
 }

@@ -1,4 +1,4 @@
-//! Error chains.
+//! Error chains, and the errors that are not the fault of the work but of the machine.
 
 use std::error::Error;
 
@@ -14,9 +14,72 @@ pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     causes
 }
 
+/// A resource of the machine that failed or is exhausted. Repeating the work later can succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Disk space, a quota, or the largest size of a file.
+    Space,
+    /// A disk or a file system that fails, is read-only, or has disappeared.
+    Disk,
+    /// Main memory.
+    Memory,
+    /// Open files.
+    Files,
+    /// Processes and threads.
+    Threads,
+}
+
+impl Resource {
+    /// Returns the resource that an error with these messages reports.
+    ///
+    /// Errors of libraries often keep only the text of the system's error, so the text decides.
+    pub fn of(messages: &[String]) -> Option<Self> {
+        messages.iter().find_map(|message| {
+            let (_, rest) = message.split_once("(os error ").unwrap_or_default();
+            let number = rest.split(')').next().unwrap_or_default();
+            Some(match number {
+                "28" | "122" | "27" => Self::Space,
+                "5" | "30" | "116" | "107" | "108" | "6" | "19" => Self::Disk,
+                "12" => Self::Memory,
+                "23" | "24" => Self::Files,
+                "11" => Self::Threads,
+                _ if message.ends_with(": out of memory") || message == "out of memory" => Self::Memory,
+                _ => return None,
+            })
+        })
+    }
+
+    /// Says what to do.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Space => "free some space or raise the quota",
+            Self::Disk => "check the disk or the file system (`dmesg`, `mount`)",
+            Self::Memory => "free some memory or raise its limit (`ulimit -v`, `--mem` of Slurm)",
+            Self::Files => "raise the limit of open files (`ulimit -n`)",
+            Self::Threads => "raise the limits of processes and memory (`ulimit -u`, `ulimit -v`)",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_the_machine_are_told_from_others() {
+        let resource = |code| {
+            let error = std::io::Error::from_raw_os_error(code);
+            Resource::of(&chain(&std::io::Error::other(format!("tensor: {error}"))))
+        };
+        assert_eq!(resource(28), Some(Resource::Space));
+        assert_eq!(resource(5), Some(Resource::Disk));
+        assert_eq!(resource(12), Some(Resource::Memory));
+        assert_eq!(resource(24), Some(Resource::Files));
+        assert_eq!(resource(2), None);
+        let memory = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+        assert_eq!(Resource::of(&chain(&memory)), Some(Resource::Memory));
+        assert_eq!(Resource::of(&["step 3: out of memory with 2 completions".to_owned()]), None);
+    }
     use crate::config::ConfigError;
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     sync::{LazyLock, Mutex, PoisonError},
@@ -11,6 +10,11 @@ use std::{
 
 use fs_err::File;
 use serde::Serialize;
+
+mod temporary;
+
+use temporary::{Temporary, remove_abandoned};
+pub use temporary::{is_abandoned, is_temporary, remove_unfinished, temporary_path};
 
 /// Writes a file atomically: to a temporary file, which is synced and renamed into place.
 pub fn write_whole<T>(
@@ -43,19 +47,20 @@ pub(crate) fn write_renamed<T, E: From<io::Error>>(
 ) -> Result<(T, PathBuf), E> {
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder)?;
+        remove_abandoned(folder);
     }
-    let aside = aside(path);
-    let attempt = || -> Result<(T, PathBuf), E> {
-        let (result, path) = write(&aside)?;
-        File::open(&aside)?.sync_all()?;
-        fs_err::rename(&aside, &path)?;
-        Ok((result, path))
-    };
-    let result = attempt();
-    if result.is_err() {
-        let _ = fs_err::remove_file(&aside);
-    }
-    result
+    let aside = Temporary::new(path);
+    let (result, path) = write(aside.path())?;
+    File::open(aside.path())?.sync_all()?;
+    aside.rename(&path)?;
+    Ok((result, path))
+}
+
+/// Creates `folder` and checks that files can be written there.
+pub fn check_writable(folder: &Path) -> io::Result<()> {
+    fs_err::create_dir_all(folder)?;
+    let probe = Temporary::new(&folder.join("write-test"));
+    fs_err::write(probe.path(), [])
 }
 
 /// Writes `value` as indented JSON, atomically.
@@ -66,59 +71,55 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     })
 }
 
-fn aside(path: &Path) -> PathBuf {
-    // Processes on two machines can have the same id.
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}-{:08x}.partial", std::process::id(), *PROCESS as u32))
-}
-
 /// Directory that is filled under a temporary name and renamed into place by
 /// [`commit`](Self::commit).
 #[derive(Debug)]
 pub struct WholeDir {
     target: PathBuf,
-    aside: PathBuf,
-    committed: bool,
+    aside: Temporary,
 }
 
 impl WholeDir {
     /// Creates an empty temporary directory that will become `target`.
     pub fn create(target: &Path) -> io::Result<Self> {
-        let aside = aside(target);
-        if aside.exists() {
-            fs_err::remove_dir_all(&aside)?;
+        let aside = Temporary::new(target);
+        fs_err::create_dir_all(aside.path())?;
+        if let Some(folder) = target.parent() {
+            remove_abandoned(folder);
         }
-        fs_err::create_dir_all(&aside)?;
-        Ok(Self { target: target.to_owned(), aside, committed: false })
+        Ok(Self { target: target.to_owned(), aside })
     }
 
     /// Returns the directory to write to until the commit.
     pub fn path(&self) -> &Path {
-        &self.aside
+        self.aside.path()
     }
 
     /// Moves the directory into place, replacing an existing one.
-    pub fn commit(mut self) -> io::Result<()> {
-        if self.target.exists() {
-            let old = aside(&self.target.with_extension("old"));
-            fs_err::rename(&self.target, &old)?;
-            fs_err::rename(&self.aside, &self.target)?;
-            fs_err::remove_dir_all(old)?;
-        } else {
-            fs_err::rename(&self.aside, &self.target)?;
+    pub fn commit(self) -> io::Result<()> {
+        if !self.target.exists() {
+            return self.aside.rename(&self.target);
         }
-        self.committed = true;
-        Ok(())
+        if exchange(self.aside.path(), &self.target) {
+            // The old directory has the temporary name now, and is removed on drop.
+            return Ok(());
+        }
+        let old = Temporary::new(&self.target);
+        fs_err::rename(&self.target, old.path())?;
+        self.aside.rename(&self.target)
     }
 }
 
-impl Drop for WholeDir {
-    fn drop(&mut self) {
-        if !self.committed {
-            let _ = fs_err::remove_dir_all(&self.aside);
-        }
-    }
+/// Exchanges two directories in one step, where the system can.
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
 }
 
 /// Returns a 16-digit hexadecimal fingerprint of a value: the start of the BLAKE3 hash of its JSON.

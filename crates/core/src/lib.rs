@@ -7,6 +7,7 @@
 //! * [`draw`]: randomness from keyed hashes of rows, independent of order and threads.
 //! * [`errors`]: error chains.
 //! * [`files`]: atomic writes of files and directories, and fingerprints of values.
+//! * [`interrupt`]: Ctrl-C and SIGTERM.
 //! * [`memory`]: memory use of this process and size of this machine's memory.
 //! * [`not_fetched`]: the error of inputs that a plan names but does not need.
 //! * [`progress`]: a progress bar on a terminal, plain lines elsewhere.
@@ -37,6 +38,7 @@ pub mod disk;
 pub mod draw;
 pub mod errors;
 pub mod files;
+pub mod interrupt;
 pub mod memory;
 pub mod not_fetched;
 pub mod progress;

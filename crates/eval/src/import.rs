@@ -113,12 +113,12 @@ fn parse(file: &Path, options: &ImportOptions, catalogue: &Catalogue<'_>) -> Res
             "has means of lm-evaluation-harness only; run it with --log_samples, and import the folder",
         ));
     } else if has(&["doc_id", "doc"]) || has(&["doc_id", "filtered_resps"]) {
-        lm_eval::parse(file, records.objects, options, catalogue)?
+        lm_eval::parse(file, &records.objects, options, catalogue)?
     } else if has(&["generator_1", "generator_2", "preference", "instruction"]) && options.columns.is_empty()
     {
-        alpaca_eval::parse(file, records.objects)
+        alpaca_eval::parse(file, &records.objects)
     } else {
-        table::parse(file, records.objects, &options.columns)?
+        table::parse(file, &records.objects, &options.columns)?
     };
     parsed.rows.extend(std::iter::repeat_with(|| Err(rows::UNREADABLE)).take(unreadable));
     Ok(parsed)

@@ -249,14 +249,12 @@ impl<'a> Client<'a> {
             if bytes == 0 {
                 break;
             }
+            out.write_all(&chunk[..bytes]).map_err(RequestError::Cache)?;
             have += bytes as u64;
             if have > file.size {
-                return Err(RequestError::Unexpected(format!(
-                    "more than the {} bytes that the listing states for {}",
-                    file.size, file.path
-                )));
+                // Not the file of the listing; a lying server could go on for ever.
+                break;
             }
-            out.write_all(&chunk[..bytes]).map_err(RequestError::Cache)?;
             on_progress(have);
         }
         if have < file.size {

@@ -220,8 +220,8 @@ mod tests {
         let (hub, cache) = (FakeHub::start(LONGER), tempfile::tempdir().unwrap());
         let settings = settings(&hub, cache.path());
         let message = |error: HubError| prospect_core::errors::chain(&error).join(": ");
-        let error = message(fetch("hf://datasets/org/name@main/longer.json", &settings).unwrap_err());
-        assert!(error.contains("more than the 3 bytes that the listing states"), "{error}");
+        let error = fetch("hf://datasets/org/name@main/longer.json", &settings).unwrap_err();
+        assert!(matches!(error, HubError::Corrupt { got: 4, expected: 3, .. }), "{error}");
         let endless = format!("{}/api/models/org/name/tree/{COMMIT}?recursive=true", hub.endpoint());
         for next in [&endless, "http://elsewhere.example/page"] {
             hub.continue_listings_at(next);

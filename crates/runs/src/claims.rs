@@ -3,8 +3,10 @@
 //! The claim on a piece of work is the file with the highest number in `claims/<name>/`. The file
 //! names its holder, whose heartbeat sets the file's modification time. Another process takes the
 //! work over by creating the file with the next number, once the last claim was released or its
-//! holder is dead. A file is created exclusively, on network file systems too, so one of several
-//! takers succeeds. Numbers never decrease, so nobody overwrites a newer claim.
+//! holder is dead. The file is written and locked under a temporary name, then linked to its number:
+//! it appears with its holder or not at all, and one of several takers succeeds, on network file
+//! systems too. Numbers never decrease, and the last claims stay, so that a taker with an old list
+//! of the folder finds its number taken instead of claiming what somebody holds.
 //!
 //! A holder counts as dead after several missed heartbeats. Only modification times of one file are
 //! compared with each other, over time measured by the observer's clock, so the clocks of machines
@@ -19,6 +21,7 @@ use std::{
 };
 
 use fs_err::{File, OpenOptions};
+use prospect_core::files::temporary_path;
 
 mod claim;
 mod clock;
@@ -30,6 +33,10 @@ pub use holder::Holder;
 
 /// Missed heartbeats after which a holder counts as dead.
 const MISSED_BEATS: u32 = 6;
+
+/// Claims before the last one that stay. A taker whose list of the folder is older than this many
+/// claims could claim work that somebody holds.
+const KEPT: u64 = 16;
 
 /// Last line of the file of a released claim.
 const RELEASED: &str = "given up\n";
@@ -82,29 +89,58 @@ impl Claims {
         if last > 0 && !self.is_free(&folder.join(last.to_string()))? {
             return Ok(None);
         }
-        let path = folder.join((last + 1).to_string());
-        let mut file = match OpenOptions::new().write(true).create_new(true).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some(file) = self.create(&folder, last + 1)? else { return Ok(None) };
+        // A slow process may have recreated a file that was taken over and removed.
+        if is_taken_over(&folder, last + 1)? {
+            return Ok(None);
+        }
+        remove_others(&folder, last + 1)?;
+        Ok(Some(Claim::new(folder, last + 1, file, self.this_process.beat(), self.clock.clone())?))
+    }
+
+    /// Creates the claim `number` in `folder`, locked and naming this process; None if another
+    /// process has created it.
+    fn create(&self, folder: &Path, number: u64) -> std::io::Result<Option<File>> {
+        let path = folder.join(number.to_string());
+        let aside = temporary_path(&path);
+        let created = self.write_holder(&aside).and_then(|file| {
+            Ok(match link(&aside, &path)? {
+                Linked::Created => Some(file),
+                Linked::Exists => None,
+                Linked::Unsupported => self.create_in_place(&path)?,
+            })
+        });
+        // The link keeps the file.
+        let _ = fs_err::remove_file(&aside);
+        created
+    }
+
+    /// Creates the claim in the file `path`, on file systems without hard links.
+    fn create_in_place(&self, path: &Path) -> std::io::Result<Option<File>> {
+        match self.write_holder(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            // A claim without a holder would block the work until it times out.
+            Err(error) => {
+                let _ = fs_err::remove_file(path);
+                Err(error)
+            }
+            Ok(file) => Ok(Some(file)),
+        }
+    }
+
+    /// Creates the file `path`, locks it, and writes this process into it.
+    fn write_holder(&self, path: &Path) -> std::io::Result<File> {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         // Some file systems have no locks.
         let holder = match file.file().lock() {
             Ok(()) => self.this_process.clone(),
             Err(_) => Holder { system: None, ..self.this_process.clone() },
         };
-        serde_json::to_writer(&mut file, &holder)?;
-        file.write_all(b"\n")?;
+        let mut text = serde_json::to_vec(&holder)?;
+        text.push(b'\n');
+        file.write_all(&text)?;
         file.sync_all()?;
-        // A slow process may have recreated a file that was taken over and removed.
-        if is_taken_over(&folder, last + 1)? {
-            return Ok(None);
-        }
-        for earlier in numbers {
-            // A file that cannot be removed does no harm.
-            let _ = fs_err::remove_file(folder.join(earlier.to_string()));
-        }
-        Ok(Some(Claim::new(folder, last + 1, file, self.this_process.beat(), self.clock.clone())?))
+        Ok(file)
     }
 
     /// Time after which a claim that could not be taken is known to have a live holder.
@@ -185,6 +221,56 @@ impl Claims {
     }
 }
 
+/// Outcome of linking a file to the name of a claim.
+enum Linked {
+    Created,
+    /// There is such a claim.
+    Exists,
+    /// The file system has no hard links.
+    Unsupported,
+}
+
+/// Links the file `aside` to `path`, unless that exists.
+fn link(aside: &Path, path: &Path) -> std::io::Result<Linked> {
+    match fs_err::hard_link(aside, path) {
+        Ok(()) => Ok(Linked::Created),
+        // A network file system may repeat a request that succeeded and whose answer was lost.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Ok(if has_two_names(aside) { Linked::Created } else { Linked::Exists })
+        }
+        // The taker of the claim has removed what others prepared.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Linked::Exists),
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
+            Ok(Linked::Unsupported)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(unix)]
+fn has_two_names(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs_err::metadata(path).is_ok_and(|metadata| metadata.nlink() == 2)
+}
+
+#[cfg(not(unix))]
+fn has_two_names(_: &Path) -> bool {
+    false
+}
+
+/// Removes claims long before `number`, and what other takers have prepared. A file that cannot be
+/// removed does no harm.
+fn remove_others(folder: &Path, number: u64) -> std::io::Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        let other = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+        if other.is_none_or(|other| other + KEPT < number) {
+            let _ = fs_err::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
 /// Returns true if there is a newer claim than `number`.
 fn is_taken_over(folder: &Path, number: u64) -> std::io::Result<bool> {
     Ok(numbers(folder)?.last().is_some_and(|last| *last > number))
@@ -238,7 +324,12 @@ mod tests {
         assert!(mine.held().unwrap().is_empty());
         let claim = other.take("run").unwrap().unwrap();
         assert!(claim.holds() && mine.take("run").unwrap().is_none());
-        assert_eq!(numbers(&folder.path().join("run")).unwrap(), [2]);
+        assert_eq!(numbers(&folder.path().join("run")).unwrap(), [1, 2]);
+        drop(claim);
+        for _ in 0..2 * KEPT {
+            drop(mine.take("run").unwrap().unwrap());
+        }
+        assert_eq!(numbers(&folder.path().join("run")).unwrap().len() as u64, KEPT + 1);
     }
 
     #[test]
@@ -284,6 +375,16 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_whose_folder_vanished_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let claim = on(folder.path(), "a").take("run").unwrap().unwrap();
+        assert!(claim.still_holds());
+        fs_err::remove_dir_all(folder.path().join("run")).unwrap();
+        assert!(claim.holds(), "no heartbeat was missed");
+        assert!(!claim.still_holds() && !claim.holds());
+    }
+
+    #[test]
     fn a_claim_without_a_holder_times_out() {
         let folder = tempfile::tempdir().unwrap();
         fs_err::create_dir_all(folder.path().join("run")).unwrap();
@@ -292,7 +393,31 @@ mod tests {
         assert!(claims.take("run").unwrap().is_none());
         claims.clock.advance(MISSED_BEATS * BEAT);
         assert!(claims.take("run").unwrap().is_some());
-        assert_eq!(numbers(&folder.path().join("run")).unwrap(), [8]);
+        assert_eq!(numbers(&folder.path().join("run")).unwrap(), [7, 8]);
+    }
+
+    #[test]
+    fn what_killed_takers_prepared_is_removed_by_the_next_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        fs_err::create_dir_all(&run).unwrap();
+        fs_err::write(run.join(".1.7-0-0.partial"), "{").unwrap();
+        let claim = on(folder.path(), "a").take("run").unwrap().unwrap();
+        assert_eq!(fs_err::read_dir(&run).unwrap().count(), 1);
+        assert!(claim.holds());
+        drop(claim);
+        assert_eq!(fs_err::read_to_string(run.join("1")).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn a_link_whose_answer_was_lost_is_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let [aside, path, other] = ["aside", "path", "other"].map(|name| folder.path().join(name));
+        fs_err::write(&aside, "a").unwrap();
+        assert!(matches!(link(&aside, &path).unwrap(), Linked::Created));
+        assert!(matches!(link(&aside, &path).unwrap(), Linked::Created), "the repeated request");
+        fs_err::write(&other, "b").unwrap();
+        assert!(matches!(link(&other, &path).unwrap(), Linked::Exists));
     }
 
     #[test]

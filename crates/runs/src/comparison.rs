@@ -28,6 +28,9 @@ pub struct Comparison {
     /// The recommendation, or that there is none yet, in sentences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommendation: Option<String>,
+    /// Calls whose report was written; None in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<usize>,
 }
 
 /// Arguments of a comparison.
@@ -104,6 +107,15 @@ pub struct LookResult {
 }
 
 impl Comparison {
+    /// Returns true if the last call was interrupted before its report. The same command then
+    /// continues it, without a further budget.
+    pub fn is_interrupted(&self) -> bool {
+        match self.reported {
+            Some(reported) => reported < self.calls.len(),
+            None => self.recommendation.is_none(),
+        }
+    }
+
     /// Returns the next look, if one is left and none so far was clear.
     pub fn next_look(&self) -> Option<PlannedLook> {
         let planned = || self.calls.iter().flatten();
@@ -173,6 +185,7 @@ mod tests {
         };
         let methods = ["dpo", "kto", "ipo"].map(|name| MethodCost { method: name.to_owned(), run: 1.0 });
         let mut comparison = Comparison {
+            reported: None,
             request,
             plan_hash: String::new(),
             methods: methods.to_vec(),

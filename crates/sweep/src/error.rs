@@ -27,6 +27,17 @@ pub enum SweepError {
         /// Directory of the stage.
         stage: PathBuf,
     },
+    /// The SFT stage that a run starts from diverged.
+    #[error("the SFT stage {stage} that the run starts from failed: {reason}")]
+    Stage {
+        /// Id of the stage.
+        stage: String,
+        /// Its error.
+        reason: String,
+    },
+    /// The process was asked to end.
+    #[error(transparent)]
+    Interrupted(#[from] prospect_core::interrupt::Interrupt),
     /// Training failed.
     #[error(transparent)]
     Train(#[from] prospect_train::TrainError),

@@ -5,18 +5,17 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
-use prospect_core::disk::used_by;
+use prospect_core::{
+    disk::used_by,
+    files::{is_abandoned, is_temporary},
+};
 use prospect_runs::SweepDir;
 use serde::Serialize;
 use strum::Display;
 
-use crate::verify::{ASIDE, is_unfinished};
-
-/// Age of a temporary file that no process writes any more.
-const ABANDONED: Duration = Duration::from_hours(1);
+use crate::verify::ASIDE;
 
 /// Why a file or folder is not needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Display)]
@@ -86,9 +85,8 @@ fn visit(folder: &Path, found: &mut Vec<Garbage>) -> io::Result<()> {
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
-        if is_unfinished(&path) {
-            let age = SystemTime::now().duration_since(entry.metadata()?.modified()?);
-            if age.is_ok_and(|age| age > ABANDONED) {
+        if is_temporary(&path) {
+            if is_abandoned(&path)? {
                 found.push(Garbage::new(path, Reason::Unfinished));
             }
         } else if kind.is_dir() && !found.iter().any(|garbage| garbage.path == path) {

@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use prospect_core::checksums;
-use prospect_runs::{RunDir, RunsError, SweepDir};
+use prospect_core::{checksums, files::is_temporary};
+use prospect_runs::{Holder, RunDir, RunsError, SweepDir};
 use prospect_train::ReferenceCache;
 use serde::Serialize;
 use strum::Display;
@@ -68,6 +68,8 @@ pub enum Remedy {
     Rewritten,
     /// Only its author knows how it was made.
     Unknown,
+    /// Nothing was done: this process is working on the sweep.
+    InUse(Holder),
 }
 
 /// Parts below a folder.
@@ -110,7 +112,7 @@ impl Verification {
         for path in sorted(folder)? {
             let kind = fs_err::symlink_metadata(&path)?.file_type();
             let is_aside = path.ends_with(ASIDE) && sweep == Some(folder);
-            if kind.is_dir() && !is_aside && !is_unfinished(&path) {
+            if kind.is_dir() && !is_aside && !is_temporary(&path) {
                 self.visit(&path, sweep)?;
             } else if kind.is_file() && ReferenceCache::is_cache_file(&path) {
                 let problem = ReferenceCache::damage(&path)?;
@@ -137,7 +139,7 @@ impl Verification {
         self.add(Part::Run, folder, sweep, problem);
         let checkpoints = folder.join("checkpoints");
         let files = if checkpoints.exists() { sorted(&checkpoints)? } else { Vec::new() };
-        for path in files.into_iter().filter(|path| !is_unfinished(path)) {
+        for path in files.into_iter().filter(|path| !is_temporary(path)) {
             let problem = checksums::check_named(&path).err().map(|error| error.to_string());
             self.add(Part::Checkpoint, &path, sweep, problem);
         }
@@ -157,13 +159,20 @@ impl Verification {
 
 impl Damage {
     /// Removes damaged entries of a cache, and moves a damaged part of a sweep aside, so that the
-    /// command that made it makes it again. Nothing else is removed.
+    /// command that made it makes it again. Nothing else is removed, and a sweep that a process is
+    /// working on is left alone.
     pub fn set_aside(&self) -> io::Result<Remedy> {
+        if self.part == Part::ReferenceCache {
+            // Locks the file, so that it may be in use.
+            ReferenceCache::remove_damage(&self.path)?;
+            return Ok(Remedy::Removed);
+        }
+        if let Some(sweep) = &self.sweep
+            && let Some(holder) = SweepDir::at(sweep.clone()).claims().held()?.into_values().next()
+        {
+            return Ok(Remedy::InUse(holder));
+        }
         match (self.part, &self.sweep) {
-            (Part::ReferenceCache, _) => {
-                ReferenceCache::remove_damage(&self.path)?;
-                Ok(Remedy::Removed)
-            }
             (Part::Dataset | Part::Run | Part::Checkpoint, Some(sweep)) => {
                 let inside = self.path.strip_prefix(sweep).unwrap_or(&self.path);
                 let name = inside.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "-");
@@ -182,14 +191,11 @@ impl Damage {
                 Ok(Remedy::SetAside(target))
             }
             (Part::Report | Part::Sweep, _) => Ok(Remedy::Rewritten),
-            (Part::Dataset | Part::Run | Part::Checkpoint | Part::Model, _) => Ok(Remedy::Unknown),
+            (Part::Dataset | Part::Run | Part::Checkpoint | Part::Model | Part::ReferenceCache, _) => {
+                Ok(Remedy::Unknown)
+            }
         }
     }
-}
-
-/// Returns true if a process is writing this file or folder, or was killed while it did.
-pub(crate) fn is_unfinished(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "partial")
 }
 
 /// Lists what is in a folder.

@@ -7,6 +7,7 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
+use prospect_core::interrupt;
 use prospect_dist::{Collective, CollectiveError};
 use prospect_model::{Gradients, Parameter, Parameters};
 use prospect_objective::LogProb;
@@ -15,6 +16,8 @@ use crate::{
     Checkpoints, StopReason, TrainError, TrainState,
     checkpoint::Restored,
     logprobs::{BatchLogps, MicroBatchLogps, UnclampedCount},
+    optimizer::norm_of_weights,
+    step::check_finite,
 };
 
 /// Gathers the log-probs of all ranks, in the order of the micro-batches.
@@ -165,31 +168,60 @@ pub(crate) fn unless_out_of_memory<T>(
 
 /// Continues only if every rank continues.
 ///
-/// A rank that stops, or fails, stops all others with [`StopReason::OtherRank`].
+/// A rank that stops, or fails, stops all others with [`StopReason::OtherRank`]; one that is
+/// interrupted interrupts all of them.
 pub(crate) fn all_continue(
     group: &dyn Collective,
+    step: u64,
     local: Result<ControlFlow<StopReason>, TrainError>,
 ) -> Result<ControlFlow<StopReason>, TrainError> {
+    let local = match local {
+        Ok(ControlFlow::Continue(())) if interrupt::requested().is_some() => {
+            Ok(ControlFlow::Break(StopReason::Interrupted { step }))
+        }
+        local => local,
+    };
     if group.world_size() == 1 {
         return local;
     }
     // An empty message means "continue"; the mark keeps an empty reason apart from that.
     let message = match &local {
         Ok(ControlFlow::Continue(())) => String::new(),
+        Ok(ControlFlow::Break(StopReason::Interrupted { .. })) => INTERRUPTED.to_owned(),
         Ok(ControlFlow::Break(reason)) => format!("!{reason}"),
         Err(error) => format!("!{error}"),
     };
     let messages = group.all_gather(message.into_bytes());
     // A rank that stops for a reason of its own reports that reason.
-    if let ControlFlow::Break(reason) = local? {
-        return Ok(ControlFlow::Break(reason));
+    match local? {
+        ControlFlow::Continue(()) | ControlFlow::Break(StopReason::Interrupted { .. }) => {}
+        ended @ ControlFlow::Break(_) => return Ok(ended),
     }
-    let stopped = messages?.iter().enumerate().find_map(|(rank, message)| {
+    let messages = messages?;
+    let stopped = messages.iter().enumerate().find_map(|(rank, message)| {
         let reason = String::from_utf8_lossy(message.strip_prefix(b"!")?).into_owned();
         Some(StopReason::OtherRank { rank, reason })
     });
+    let is_interrupted = messages.iter().any(|message| message == INTERRUPTED.as_bytes());
+    let stopped = stopped.or(is_interrupted.then_some(StopReason::Interrupted { step }));
     Ok(stopped.map_or(ControlFlow::Continue(()), ControlFlow::Break))
 }
+
+/// Fails on all ranks if the trained weights of any rank are not finite after the last `step`: no
+/// further step would find out.
+pub(crate) fn assert_finite_weights(
+    group: &dyn Collective,
+    parameters: &Parameters,
+    step: u64,
+) -> Result<(), TrainError> {
+    let own = norm_of_weights(parameters)?;
+    let norms = group.all_gather(own.to_le_bytes().to_vec())?;
+    let norms = norms.iter().filter_map(|norm| Some(f64::from_le_bytes(norm.as_slice().try_into().ok()?)));
+    norms.into_iter().try_for_each(|norm| check_finite(step, "norm of the trained weights", norm))
+}
+
+/// Message of an interrupted rank.
+const INTERRUPTED: &str = "interrupted";
 
 /// Restores the newest checkpoint on all ranks, and checks that it is the same step everywhere.
 pub(crate) fn restore(
@@ -280,7 +312,7 @@ mod tests {
         let outcomes = on_ranks(3, |thread| {
             let local =
                 if thread.rank() == 1 { ControlFlow::Break(stop.clone()) } else { ControlFlow::Continue(()) };
-            all_continue(&thread, Ok(local)).unwrap()
+            all_continue(&thread, 3, Ok(local)).unwrap()
         });
         let other = StopReason::OtherRank { rank: 1, reason: "step 3: accuracy is low".to_owned() };
         let expected = [other.clone(), stop, other].map(ControlFlow::Break);
@@ -293,7 +325,7 @@ mod tests {
             let failed = thread.rank() == 0;
             let error = || TrainError::Examples("no data".to_owned());
             let local = if failed { Err(error()) } else { Ok(ControlFlow::Continue(())) };
-            all_continue(&thread, local).map_err(|error| error.to_string())
+            all_continue(&thread, 3, local).map_err(|error| error.to_string())
         });
         let reason = "training data: no data".to_owned();
         let stopped = ControlFlow::Break(StopReason::OtherRank { rank: 0, reason: reason.clone() });
@@ -349,7 +381,7 @@ mod tests {
 
     #[test]
     fn ranks_continue_together() {
-        let flows = on_ranks(2, |thread| all_continue(&thread, Ok(ControlFlow::Continue(()))).unwrap());
+        let flows = on_ranks(2, |thread| all_continue(&thread, 3, Ok(ControlFlow::Continue(()))).unwrap());
         assert_eq!(flows, [ControlFlow::Continue(()), ControlFlow::Continue(())]);
     }
 }

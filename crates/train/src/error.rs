@@ -67,10 +67,8 @@ pub enum TrainError {
         /// Completions per micro-batch.
         micro_batch_size: usize,
     },
-    /// Loss or gradient norm is not finite.
-    #[error(
-        "step {step}: the {what} is {value}; lower the learning rate, or look at the metrics of the steps before"
-    )]
+    /// Loss, gradient, trained weights or held-out log-probs are not finite.
+    #[error("step {step}: the {what} is {value}; {}", diverged_advice(*step))]
     Diverged {
         /// Optimizer step, from 0.
         step: u64,
@@ -79,6 +77,17 @@ pub enum TrainError {
         /// The value.
         value: f64,
     },
+}
+
+/// What to do about a value that is not finite after `step` steps.
+fn diverged_advice(step: u64) -> &'static str {
+    match step {
+        0 => {
+            "no step was taken yet, so check the weights that the run starts from: they are damaged, not finite, or too \
+             large for the model's dtype"
+        }
+        _ => "lower the learning rate, or look at the metrics of the steps before",
+    }
 }
 
 impl TrainError {

@@ -127,14 +127,23 @@ fn composed_sum_of_squares(gradients: &[&Tensor]) -> Result<f64> {
     Ok(squares.iter().sum())
 }
 
+/// Returns the sum of the squares of all elements of tensors.
+fn squares(tensors: &[&Tensor]) -> Result<f64> {
+    match sum_of_squares(tensors)? {
+        Some(square) => Ok(square),
+        None => composed_sum_of_squares(tensors),
+    }
+}
+
+/// Returns the Euclidean norm of the trained weights: of this rank's shards, if they are sharded.
+pub(crate) fn norm_of_weights(parameters: &Parameters) -> Result<f64> {
+    Ok(squares(&parameters.iter().map(|(_, parameter)| parameter.value()).collect::<Vec<_>>())?.sqrt())
+}
+
 /// Returns the Euclidean norm over all gradients. With sharded gradients, all ranks must call it.
 pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients<'_>) -> Result<f64> {
     let present = parameters.iter().filter_map(|(_, parameter)| gradients.get(parameter));
-    let present: Vec<_> = present.collect();
-    let square = match sum_of_squares(&present)? {
-        Some(square) => square,
-        None => composed_sum_of_squares(&present)?,
-    };
+    let square = squares(&present.collect::<Vec<_>>())?;
     let Some(group) = gradients.shards() else { return Ok(square.sqrt()) };
     let mut total = 0.0;
     for (rank, part) in group.all_gather(square.to_le_bytes().to_vec())?.iter().enumerate() {

@@ -77,6 +77,9 @@ pub(crate) fn train_step(
         synced.move_if_due(parameters, index + 1)?;
     }
     let clip = (context.settings.max_grad_norm / grad_norm).min(1.0);
+    // Second moments are f32: an infinite one would freeze its weight without a sign.
+    let square = ((clip * grad_norm) as f32).powi(2);
+    check_finite(index, "square of the clipped gradient in f32", square.into())?;
     optimizer.step(parameters, &gradients, clip, learning_rate)?;
 
     let noise = if context.examples.has_corrupted() {
@@ -204,7 +207,7 @@ fn step_noise_metrics(
     noise_metrics(roles, &corrupted, logps, &evaluated.gradient, beta)
 }
 
-fn check_finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {
+pub(crate) fn check_finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {
     if value.is_finite() { Ok(()) } else { Err(TrainError::Diverged { step, what, value }) }
 }
 

@@ -14,6 +14,13 @@ pub enum StopReason {
     /// Another process has taken over the run.
     #[error("another process has taken over the run")]
     TakenOver,
+    /// The process, or that of another rank, was asked to end. The run resumes from a checkpoint of
+    /// this step.
+    #[error("step {step}: interrupted")]
+    Interrupted {
+        /// Optimizer steps taken.
+        step: u64,
+    },
     /// Another rank stopped or failed.
     #[error("rank {rank} ended the run: {reason}")]
     OtherRank {

@@ -2,6 +2,7 @@
 
 use std::{ops::ControlFlow, time::Instant};
 
+use prospect_core::interrupt::Resumable;
 use prospect_dist::ZeroStage;
 use prospect_model::{
     Decoder, Model, Train,
@@ -9,11 +10,11 @@ use prospect_model::{
 };
 
 use crate::{
-    ObjectiveState, Observer, Policy, ReferenceCache, ReferenceModel, StopReason, TrainContext, TrainError,
-    TrainOutcome, TrainState, TrainedPolicy,
+    Checkpoints, ObjectiveState, Observer, Policy, ReferenceCache, ReferenceModel, StopReason, TrainContext,
+    TrainError, TrainOutcome, TrainState, TrainedPolicy,
     batches::{EpochSampler, SampledBatch, micro_batches},
     checkpoint::Restored,
-    distributed::{all_continue, assert_same_weights, restore, whole_weights},
+    distributed::{all_continue, assert_finite_weights, assert_same_weights, restore, whole_weights},
     loss::LossFunction,
     optimizer::Optimizer,
     reference::SyncedReference,
@@ -28,6 +29,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<TrainOutcome, TrainError> {
     let started = Instant::now();
+    let _resumable = context.checkpoints.map(|_| Resumable::begin());
     let context = &context.with_room_for_reference();
     let TrainContext { model, settings, examples, group, checkpoints, .. } = *context;
     let start = || match context.train {
@@ -68,7 +70,7 @@ pub fn train(
         restore(checkpoints, group, tensors)?
     };
     if restored.is_none() {
-        let flow = all_continue(group, observer.on_step_end(0, total, &policy, cache))?;
+        let flow = all_continue(group, 0, observer.on_step_end(0, total, &policy, cache))?;
         if let ControlFlow::Break(reason) = flow {
             return Ok(TrainOutcome::Stopped(reason));
         }
@@ -102,26 +104,26 @@ pub fn train(
         record.values.insert("num_tokens".to_owned(), tokens as f64);
         record.values.insert("epoch".to_owned(), done as f64 / sampler.steps_per_epoch() as f64);
         observer.on_log(record)?;
-        let flow = all_continue(group, observer.on_step_end(done, total, &policy, cache))?;
-        if let ControlFlow::Break(reason) = flow {
-            return Ok(TrainOutcome::Stopped(reason));
-        }
-        let due = checkpoints.filter(|checkpoints| done < total && checkpoints.is_due(done));
+        let interrupted = match all_continue(group, done, observer.on_step_end(done, total, &policy, cache))?
+        {
+            ControlFlow::Continue(()) => None,
+            ControlFlow::Break(reason @ StopReason::Interrupted { .. }) => Some(reason),
+            ControlFlow::Break(reason) => return Ok(TrainOutcome::Stopped(reason)),
+        };
+        let is_due = |checkpoints: &&Checkpoints| interrupted.is_some() || checkpoints.is_due(done);
+        let due = checkpoints.filter(|_| done < total).filter(is_due);
         if due.is_some() || done == total {
             assert_same_weights(group, parameters, done)?;
         }
-        let main = group.rank() == 0;
-        // All ranks contribute their shards of the state.
-        if let Some(checkpoints) = due.filter(|_| main || context.state_shards().is_some()) {
-            let mut tensors = optimizer.state_dict(parameters)?;
-            tensors.extend(whole_weights(parameters, "", group)?);
-            if let Some(synced) = &policy.synced {
-                tensors.extend(synced.state_dict(group)?);
-            }
-            if main {
-                let state = TrainState { step: done, tokens, seconds: seconds(), objective: policy.state };
-                checkpoints.save(state, tensors)?;
-            }
+        if done == total {
+            assert_finite_weights(group, parameters, done)?;
+        }
+        if let Some(checkpoints) = due {
+            let state = TrainState { step: done, tokens, seconds: seconds(), objective: policy.state };
+            save(checkpoints, state, context, &policy, &optimizer)?;
+        }
+        if let Some(reason) = interrupted.filter(|_| done < total) {
+            return Ok(TrainOutcome::Stopped(reason));
         }
     }
     let seconds = seconds();
@@ -149,6 +151,28 @@ pub fn observe_untrained(
         loss,
     };
     observer.on_step_end(0, 0, &policy, cache)
+}
+
+/// Writes a checkpoint. All ranks contribute their shards of the state.
+fn save(
+    checkpoints: &Checkpoints,
+    state: TrainState,
+    context: &TrainContext<'_>,
+    policy: &Policy<'_>,
+    optimizer: &Optimizer<'_>,
+) -> Result<(), TrainError> {
+    let TrainContext { group, .. } = *context;
+    let is_main = group.rank() == 0;
+    if !is_main && context.state_shards().is_none() {
+        return Ok(());
+    }
+    let parameters = policy.decoder.parameters();
+    let mut tensors = optimizer.state_dict(parameters)?;
+    tensors.extend(whole_weights(parameters, "", group)?);
+    if let Some(synced) = &policy.synced {
+        tensors.extend(synced.state_dict(group)?);
+    }
+    if is_main { checkpoints.save(state, tensors) } else { Ok(()) }
 }
 
 /// Returns the name of a model's log-probs in the cache. They depend on the kernels, so that runs

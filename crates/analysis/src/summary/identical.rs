@@ -10,13 +10,20 @@ const TOLERANCE: f64 = 1e-9;
 /// Cells whose results are those of another series at the same x, with the name of that series.
 pub(super) type IdenticalCells = BTreeMap<CellKey, String>;
 
-/// Finds cells with the same results as the `baseline`, or as an earlier series. Comparing them
-/// again would count one comparison twice.
-pub(super) fn identical_cells(cells: &RunsByCell<'_>, baseline: &str) -> IdenticalCells {
+/// Finds cells with the same results as the `baseline`, as the series of the primary comparison, or
+/// as an earlier series. Comparing them again would count one comparison twice. The primary
+/// comparison is never the repetition of a secondary one.
+pub(super) fn identical_cells(
+    cells: &RunsByCell<'_>,
+    baseline: &str,
+    primary: Option<&str>,
+) -> IdenticalCells {
     let mut distinct: Vec<(&CellKey, &Vec<FinishedRun<'_>>)> = Vec::new();
     let mut identical = IdenticalCells::new();
-    let (first, others): (Vec<_>, Vec<_>) = cells.iter().partition(|(cell, _)| cell.series == baseline);
-    for (cell, runs) in first.into_iter().chain(others) {
+    let mut ordered: Vec<_> = cells.iter().collect();
+    // Stable, so that the other series keep their order.
+    ordered.sort_by_key(|(cell, _)| (cell.series != baseline, Some(cell.series.as_str()) != primary));
+    for (cell, runs) in ordered {
         let twin = distinct
             .iter()
             .find(|(other, runs_of_other)| other.x == cell.x && have_same_results(runs, runs_of_other));

@@ -231,11 +231,11 @@ mod tests {
     use super::*;
     use crate::summary::finished_runs::XValues;
 
-    /// Summary of runs whose scores are given by series, seed and question.
-    fn scored(
-        series: &[(&str, &dyn Fn(usize, usize) -> f64)],
-        lower_is_better: bool,
-    ) -> (Vec<ScoreMean>, Vec<ScoreContrast>) {
+    /// Score of a seed and a question.
+    type ScoreOf<'a> = &'a dyn Fn(usize, usize) -> f64;
+
+    /// Summary of runs whose scores are given by series.
+    fn scored(series: &[(&str, ScoreOf<'_>)], lower_is_better: bool) -> (Vec<ScoreMean>, Vec<ScoreContrast>) {
         let planned: Vec<_> = (0..3_usize)
             .map(|seed| prospect_runs::PlannedRun {
                 id: String::new(),

@@ -34,7 +34,8 @@ impl<'a> SweepRuns<'a> {
         cells: RunsByCell<'a>,
         counts: BTreeMap<CellKey, RunCounts>,
     ) -> Self {
-        let identical = identical_cells(&cells, &experiment.baseline);
+        let primary = experiment.primary.as_ref().map(|primary| primary.series.as_str());
+        let identical = identical_cells(&cells, &experiment.baseline, primary);
         Self { experiment, xs, cells, counts, identical }
     }
 

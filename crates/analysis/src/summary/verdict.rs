@@ -18,7 +18,7 @@ const ALIKE: f64 = 1.3;
 /// comparisons: each series, or their number if there are many. Every x is named.
 pub(super) fn verdict(sweep: &SweepRuns<'_>, points: &[Point], contrasts: &[Contrast]) -> String {
     let (repeated, distinct): (Vec<&Contrast>, Vec<&Contrast>) =
-        contrasts.iter().partition(|contrast| contrast.identical_to.is_some());
+        contrasts.iter().partition(|contrast| contrast.identical_to.is_some() && !contrast.is_primary);
     if contrasts.is_empty() {
         return levels(points);
     }

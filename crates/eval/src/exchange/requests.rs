@@ -128,7 +128,7 @@ pub fn export_prompts(
             continue;
         }
         let name = names.get(run.id.as_str()).cloned().unwrap_or_else(|| run.id.clone());
-        let (entry, prompts) = export_run(sweep, run, name, sampling, &mut texts, dir.path())?;
+        let (entry, prompts) = export_run(sweep, run, &name, sampling, &mut texts, dir.path())?;
         runs.push(entry);
         exported.prompts = exported.prompts.max(prompts);
     }
@@ -152,7 +152,7 @@ pub fn export_prompts(
 fn export_run(
     sweep: &SweepDir,
     run: &PlannedRun,
-    name: String,
+    name: &str,
     sampling: Sampling,
     texts: &mut Texts,
     out: &Path,
@@ -174,7 +174,7 @@ fn export_run(
     let absolute = |path: &Path| std::path::absolute(path).map(|path| path.display().to_string());
     let entry = ExportedRun {
         run: run.id.clone(),
-        name: name.clone(),
+        name: name.to_owned(),
         base: if is_adapter { base_of(sweep, run, &recipe)? } else { absolute(&folder)? },
         adapter: if is_adapter { Some(absolute(&folder)?) } else { None },
         weights: weights.clone(),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::rows::{ComparedRow, Entry, ParsedFile, Side, UNREADABLE};
 
 /// Parses annotations.
-pub(super) fn parse(file: &Path, records: Vec<Map<String, Value>>) -> ParsedFile {
+pub(super) fn parse(file: &Path, records: &[Map<String, Value>]) -> ParsedFile {
     let annotators: BTreeSet<&str> =
         records.iter().filter_map(|record| record.get("annotator")?.as_str()).collect();
     let judge = match annotators.first() {

@@ -28,7 +28,7 @@ struct Comparisons {
 #[derive(Default)]
 struct Scores {
     rows: Vec<usize>,
-    scores: Vec<f64>,
+    values: Vec<f64>,
     lower_is_better: bool,
 }
 
@@ -87,7 +87,7 @@ impl Collected {
                 };
                 let own = self.scores.entry(run).or_default().entry((task.clone(), question)).or_default();
                 own.rows.push(row);
-                own.scores.push(*score);
+                own.values.push(*score);
                 own.lower_is_better = *lower_is_better;
             }
         }
@@ -187,8 +187,8 @@ impl Collected {
         let is_own = |old: &&ImportedScore| old.judge == judge;
         let known: BTreeSet<ScoreKey> =
             all.iter().filter(is_own).map(|old| (old.task.clone(), old.question.clone())).collect();
-        for (key, Scores { rows, scores, lower_is_better }) in own {
-            let Some(score) = mean(scores).filter(|_| !known.contains(&key)) else {
+        for (key, Scores { rows, values, lower_is_better }) in own {
+            let Some(score) = mean(values).filter(|_| !known.contains(&key)) else {
                 self.skip(&rows);
                 continue;
             };

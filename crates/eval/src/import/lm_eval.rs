@@ -66,7 +66,9 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Resul
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() && depth > 0 {
             walk(&path, depth - 1, found)?;
-        } else if name.starts_with("samples_") && name.ends_with(".jsonl") {
+        } else if name.starts_with("samples_")
+            && path.extension().is_some_and(|extension| extension == "jsonl")
+        {
             found.push(path);
         }
     }
@@ -94,7 +96,7 @@ fn results(file: &Path, date: &str) -> Option<Value> {
 /// Parses the samples of one task.
 pub(super) fn parse(
     file: &Path,
-    records: Vec<Map<String, Value>>,
+    records: &[Map<String, Value>],
     options: &ImportOptions,
     catalogue: &Catalogue<'_>,
 ) -> Result<ParsedFile, JudgeError> {

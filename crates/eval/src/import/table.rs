@@ -120,13 +120,13 @@ pub(super) fn stem(file: &Path) -> String {
 /// Parses a table.
 pub(super) fn parse(
     file: &Path,
-    records: Vec<Map<String, Value>>,
+    records: &[Map<String, Value>],
     given: &BTreeMap<ColumnRole, String>,
 ) -> Result<ParsedFile, JudgeError> {
     let names: BTreeSet<&str> = records.iter().flat_map(Map::keys).map(String::as_str).collect();
     let fail = |message: String| unusable(file, &message);
     let mut columns = column_map(&names, given).map_err(fail)?;
-    judgement_column(&mut columns, &names, &records).map_err(fail)?;
+    judgement_column(&mut columns, &names, records).map_err(fail)?;
     let layout = layout(&columns).ok_or_else(|| fail(unknown_layout(&names)))?;
     let judge = stem(file);
     let row = |record: &Map<String, Value>| match layout {
@@ -294,10 +294,11 @@ mod tests {
 
     use super::*;
 
-    fn parsed(records: Value, given: &[(ColumnRole, &str)]) -> Result<ParsedFile, String> {
+    fn parsed(records: &Value, given: &[(ColumnRole, &str)]) -> Result<ParsedFile, String> {
         let records = records.as_array().unwrap().iter().map(|record| record.as_object().unwrap().clone());
+        let records: Vec<_> = records.collect();
         let given = given.iter().map(|(role, name)| (*role, (*name).to_owned())).collect();
-        parse(Path::new("sheet.csv"), records.collect(), &given).map_err(|error| error.to_string())
+        parse(Path::new("sheet.csv"), &records, &given).map_err(|error| error.to_string())
     }
 
     fn scores(file: &ParsedFile) -> Vec<Result<Option<f64>, Skip>> {
@@ -322,7 +323,7 @@ mod tests {
             row("?".into()),
             row("".into())
         ]);
-        let file = parsed(rows, &[]).unwrap();
+        let file = parsed(&rows, &[]).unwrap();
         assert_eq!(
             scores(&file),
             [Ok(Some(1.0)), Ok(Some(0.0)), Ok(Some(0.5)), Ok(Some(0.0)), Ok(None), Err(NO_JUDGEMENT)]
@@ -334,21 +335,21 @@ mod tests {
         let rows = |values: &[Value]| -> Value {
             values.iter().map(|value| json!({"run": "kto", "prompt": "p", "judgement": value})).collect()
         };
-        let file = parsed(rows(&["win".into(), "loss".into(), "tie".into(), 0.25.into()]), &[]).unwrap();
+        let file = parsed(&rows(&["win".into(), "loss".into(), "tie".into(), 0.25.into()]), &[]).unwrap();
         assert_eq!(file.format, "comparisons of runs");
         assert_eq!(scores(&file), [Ok(Some(1.0)), Ok(Some(0.0)), Ok(Some(0.5)), Ok(Some(0.25))]);
-        assert_eq!(parsed(rows(&["4".into(), "1".into()]), &[]).unwrap().format, "scores");
-        let error = parsed(rows(&[0.into(), 1.into()]), &[]).err().unwrap();
+        assert_eq!(parsed(&rows(&["4".into(), "1".into()]), &[]).unwrap().format, "scores");
+        let error = parsed(&rows(&[0.into(), 1.into()]), &[]).err().unwrap();
         assert!(error.contains("--column win=judgement"), "{error}");
-        let file = parsed(rows(&[0.into(), 1.into()]), &[(ColumnRole::Score, "judgement")]).unwrap();
+        let file = parsed(&rows(&[0.into(), 1.into()]), &[(ColumnRole::Score, "judgement")]).unwrap();
         assert_eq!((file.format, scores(&file)), ("scores", vec![Ok(Some(0.0)), Ok(Some(1.0))]));
     }
 
     #[test]
     fn unknown_columns_are_named() {
-        let error = parsed(json!([{"wer": "kto", "was": 1}]), &[]).err().unwrap();
+        let error = parsed(&json!([{"wer": "kto", "was": 1}]), &[]).err().unwrap();
         assert!(error.contains("`was`, `wer`") && error.contains("--column run=NAME"), "{error}");
-        let error = parsed(json!([{"score": 1}]), &[(ColumnRole::Score, "scor")]).err().unwrap();
+        let error = parsed(&json!([{"score": 1}]), &[(ColumnRole::Score, "scor")]).err().unwrap();
         assert!(error.contains("did you mean `score`"), "{error}");
         assert!("promt".parse::<ColumnRole>().unwrap_err().contains("did you mean `prompt`"));
     }

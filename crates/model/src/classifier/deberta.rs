@@ -338,6 +338,7 @@ impl Deberta {
         let pooler = loader.layers.linear("pooler.dense", [hidden, hidden], true)?;
         let classifier = loader.layers.linear("classifier", [1, hidden], true)?;
         Ok(Self {
+            config,
             words,
             positions,
             types,
@@ -347,7 +348,6 @@ impl Deberta {
             convolution,
             pooler,
             classifier,
-            config,
         })
     }
 

@@ -179,7 +179,7 @@ impl ModernBert {
         let head_norm = loader.norm("head.norm", hidden, config.norm_bias)?;
         let classifier = loader.linear("classifier", [1, hidden], true)?;
         let ropes = [config.rope(LayerAttention::Full)?, config.rope(LayerAttention::Sliding)?];
-        Ok(Self { words, norm, layers, final_norm, head, head_norm, classifier, ropes, config })
+        Ok(Self { config, words, norm, layers, final_norm, head, head_norm, classifier, ropes })
     }
 
     /// Returns the number of positions that the model was trained for.

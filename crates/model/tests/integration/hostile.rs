@@ -34,7 +34,7 @@ fn survivors(path: &Path, rounds: u64, load: &dyn Fn() -> Result<(), ModelError>
         match catch_unwind(AssertUnwindSafe(load)) {
             Ok(Ok(())) => models += 1,
             Ok(Err(error)) => assert!(!error.to_string().is_empty()),
-            Err(_) => panic!("round {round} of {} panics", path.display()),
+            Err(panic) => panic!("round {round} of {} panics: {panic:?}", path.display()),
         }
     }
     fs_err::write(path, original).unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use minijinja::HtmlEscape;
 use plotters::prelude::{BitMapBackend, DrawingBackend, IntoDrawingArea, SVGBackend, WHITE};
-use prospect_core::visible::visible;
+use prospect_core::{files::write_whole_at, visible::visible};
 
 use round_joins::RoundJoins;
 
@@ -134,16 +134,19 @@ fn write_png(drawing: &impl Drawing, figure: &Figure, path: &Path) -> Result<(),
     drop(area);
     let pixels = downsample(&samples, large.0 as usize, SAMPLES as usize);
 
-    // The backend may write at any time, so it gets a temporary path.
-    let temporary = path.with_file_name(format!(".{}.{}.partial.png", figure.name, std::process::id()));
-    let mut encoder = BitMapBackend::new(&temporary, (width, height));
-    let encoded = encoder.blit_bitmap((0, 0), (width, height), &pixels).and_then(|()| encoder.present());
-    drop(encoder);
-    if let Err(error) = encoded {
-        let _ = fs_err::remove_file(&temporary);
-        return Err(draw_error(figure, &error));
-    }
-    Ok(fs_err::rename(&temporary, path)?)
+    write_whole_at(path, |temporary| {
+        // The backend chooses the format by the extension, and writes when it likes.
+        let mut named = temporary.as_os_str().to_owned();
+        named.push(".png");
+        let mut encoder = BitMapBackend::new(&named, (width, height));
+        let encoded = encoder.blit_bitmap((0, 0), (width, height), &pixels).and_then(|()| encoder.present());
+        drop(encoder);
+        if let Err(error) = encoded {
+            let _ = fs_err::remove_file(named);
+            return Err(draw_error(figure, &format!("{}: {error}", path.display())));
+        }
+        Ok(fs_err::rename(named, temporary)?)
+    })
 }
 
 /// Averages each `side` × `side` block of RGB samples into a pixel; a row has `width` samples.

@@ -34,13 +34,12 @@ pub(crate) fn tables(sweep: &SweepData) -> Vec<ScoreTable> {
     let mut tables: Vec<ScoreTable> = Vec::new();
     for mean in sweep.summary.iter().flat_map(|summary| &summary.scores) {
         let row = ScoreRow::new(sweep, mean);
-        match tables.iter_mut().find(|table| table.judge == mean.judge) {
-            Some(table) => table.rows.push(row),
-            None => {
-                let note = sweep.judges.iter().find(|note| note.name == mean.judge);
-                let about = note.map(|note| note.about.clone()).unwrap_or_default();
-                tables.push(ScoreTable { judge: mean.judge.clone(), about, rows: vec![row] });
-            }
+        if let Some(table) = tables.iter_mut().find(|table| table.judge == mean.judge) {
+            table.rows.push(row);
+        } else {
+            let note = sweep.judges.iter().find(|note| note.name == mean.judge);
+            let about = note.map(|note| note.about.clone()).unwrap_or_default();
+            tables.push(ScoreTable { judge: mean.judge.clone(), about, rows: vec![row] });
         }
     }
     tables

@@ -1,7 +1,7 @@
 //! A claim held by this process.
 
 use std::{
-    io::Write,
+    io::{ErrorKind, Write},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,7 +14,7 @@ use std::{
 
 use fs_err::File;
 
-use super::{RELEASED, clock::Clock, is_taken_over};
+use super::{RELEASED, clock::Clock, numbers};
 
 /// Exclusive right to a piece of work, released on drop.
 #[derive(Debug)]
@@ -55,6 +55,9 @@ impl Claim {
             while matches!(ended.recv_timeout(in_thread.interval), Err(RecvTimeoutError::Timeout)) {
                 in_thread.beat();
             }
+        });
+        let thread = thread.map_err(|error| {
+            std::io::Error::other(format!("cannot start the thread of heartbeats: {error}"))
         })?;
         Ok(Self { heartbeat, end: Some(end), thread: Some(thread) })
     }
@@ -70,6 +73,13 @@ impl Claim {
             heartbeat.check();
         }
         !heartbeat.lost.load(Ordering::Relaxed)
+    }
+
+    /// Like [`holds`](Self::holds), but looks at the files now. For the last moment before a result
+    /// becomes final.
+    pub fn still_holds(&self) -> bool {
+        self.heartbeat.check();
+        !self.heartbeat.lost.load(Ordering::Relaxed)
     }
 
     /// Sends a heartbeat now.
@@ -96,9 +106,13 @@ impl Heartbeat {
         self.check();
     }
 
-    /// Marks the claim as lost if there is a newer one.
+    /// Marks the claim as lost if there is a newer one, or if somebody removed its file.
     fn check(&self) {
-        if is_taken_over(&self.folder, self.number).unwrap_or(false) {
+        let is_lost = match numbers(&self.folder) {
+            Ok(numbers) => numbers.last() != Some(&self.number),
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        if is_lost {
             self.lost.store(true, Ordering::Relaxed);
         }
     }

@@ -49,6 +49,7 @@ impl ComparisonSession {
             calls: vec![planned_looks(0, 0, &design.looks)],
             looks: Vec::new(),
             recommendation: None,
+            reported: Some(0),
         };
         fs_err::create_dir_all(out)?;
         write_whole(&out.join(PLAN), |file| std::io::Write::write_all(file, text.as_bytes()))?;
@@ -195,6 +196,13 @@ impl ComparisonSession {
         self.sweep.write_comparison(&self.record)?;
         summarise(&self.sweep)?;
         Ok(text)
+    }
+
+    /// Records that the report of all calls so far is written, so that a further budget extends the
+    /// comparison.
+    pub fn finish(&mut self) -> Result<(), SweepError> {
+        self.record.reported = Some(self.record.calls.len());
+        Ok(self.sweep.write_comparison(&self.record)?)
     }
 
     /// Directory of the comparison.

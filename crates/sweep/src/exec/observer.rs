@@ -75,6 +75,7 @@ impl Observer for RunObserver<'_> {
                 sets.held_out.add_probabilities(policy, cache, &mut evaluation)?;
             }
             let Evaluation { mut values, outcomes, thumbs } = evaluation;
+            check_finite(step, &outcomes, &thumbs)?;
             (self.outcomes, self.thumbs) = (outcomes, thumbs);
             if let Some(corrupted) = sets.corrupted.as_ref().filter(|_| last) {
                 values.extend(corrupted.evaluate(policy, cache)?);
@@ -109,6 +110,16 @@ impl Observer for RunObserver<'_> {
 
     fn on_log(&mut self, record: MetricsRecord) -> Result<(), TrainError> {
         Ok(self.metrics.append(&record)?)
+    }
+}
+
+/// Fails if held-out feedback has log-probs that are not finite, as with NaN weights.
+fn check_finite(step: u64, pairs: &[PairOutcome], thumbs: &[ThumbOutcome]) -> Result<(), TrainError> {
+    let of_pairs = pairs.iter().flat_map(|pair| [pair.chosen, pair.rejected]);
+    let mut values = of_pairs.chain(thumbs.iter().map(|thumb| thumb.log_ratio));
+    match values.find(|value| !value.is_finite()) {
+        Some(value) => Err(TrainError::Diverged { step, what: "log-ratio of held-out feedback", value }),
+        None => Ok(()),
     }
 }
 

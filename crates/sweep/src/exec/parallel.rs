@@ -32,7 +32,9 @@ where
     let pools: Vec<ThreadPool> = (0..jobs)
         .map(|_| ThreadPoolBuilder::new().num_threads(threads).build())
         .collect::<Result<_, _>>()
-        .map_err(std::io::Error::other)?;
+        .map_err(|error| {
+            std::io::Error::other(format!("cannot start {threads} threads for each of {jobs} runs: {error}"))
+        })?;
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Result<R, E>>>> = Mutex::new(items.iter().map(|_| None).collect());
     let process_items = || {

@@ -1,9 +1,9 @@
 //! Commands that rank 0 sends to the other ranks.
 
 use prospect_dist::{Collective, CollectiveError};
-use prospect_train::TrainError;
 use serde::{Deserialize, Serialize};
 
+use super::worker::has_diverged;
 use crate::SweepError;
 
 /// Next step of rank 0, sent to the other ranks. Stages and runs are named by id.
@@ -32,5 +32,5 @@ impl RankCommand {
 /// Returns true if every rank sees the error at the same step, so that all can continue with the
 /// next run. Any other error ends all ranks.
 pub(super) fn is_seen_by_all_ranks(error: &SweepError) -> bool {
-    matches!(error, SweepError::Train(TrainError::Diverged { .. }))
+    has_diverged(error)
 }

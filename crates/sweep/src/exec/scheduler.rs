@@ -15,7 +15,7 @@ use super::{
     parallel::parallel_map,
     preflight, reference_cache,
     waiting::Waiting,
-    worker::{LoadedStart, RunEnd, Worker},
+    worker::{LoadedStart, RunEnd, Worker, has_diverged},
 };
 use crate::{
     SweepError,
@@ -64,12 +64,18 @@ pub(super) fn run_pending(
     while !open.is_empty() {
         let stages: BTreeSet<usize> =
             open.iter().filter(|open| !has_start(open.run)).filter_map(|open| open.run.sft).collect();
+        let before = open.len();
         for sft in stages {
-            worker.train_stage(&plan.sft[sft])?;
+            match worker.train_stage(&plan.sft[sft]) {
+                Err(error) if has_diverged(&error) => {
+                    open = fail_runs_of(&worker, sft, &error, open, &mut summary)?;
+                }
+                result => result?,
+            }
         }
         let (ready, mut remaining): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|open| has_start(open.run) || !in_time());
-        let (before, is_blocked) = (ready.len() + remaining.len(), !remaining.is_empty());
+        let is_blocked = !remaining.is_empty();
         if chosen.is_none() && !ready.is_empty() && in_time() {
             let runs: Vec<&ResolvedRun> = ready.iter().map(|open| open.run).collect();
             let steps = runs.iter().map(|run| steps(&run.train, run.dataset)).sum();
@@ -102,6 +108,31 @@ pub(super) fn run_pending(
         }
     }
     Ok(summary)
+}
+
+/// Marks the runs of a stage that diverged as failed, and returns the others.
+fn fail_runs_of<'a>(
+    worker: &Worker<'_>,
+    sft: usize,
+    error: &SweepError,
+    open: Vec<OpenRun<'a>>,
+    summary: &mut ExecutionSummary,
+) -> Result<Vec<OpenRun<'a>>, SweepError> {
+    let error = SweepError::Stage { stage: worker.plan.sft[sft].id.clone(), reason: error.to_string() };
+    let mut others = Vec::new();
+    for open in open {
+        let is_of_stage = open.run.sft == Some(sft);
+        if !is_of_stage
+            || !summary.count(
+                &worker.fail_run(open.run, &error, |run| open.has_ended(run))?,
+                &open,
+                worker.sweep,
+            )
+        {
+            others.push(open);
+        }
+    }
+    Ok(others)
 }
 
 impl ExecutionSummary {

@@ -6,7 +6,12 @@ use std::{
     time::Instant,
 };
 
-use prospect_core::{checksums, progress::Progress};
+use prospect_core::{
+    checksums,
+    errors::{Resource, chain},
+    interrupt,
+    progress::Progress,
+};
 use prospect_data::Message;
 use prospect_dist::ProcessGroup;
 use prospect_eval::{Capabilities, CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
@@ -70,8 +75,9 @@ pub(super) struct Start {
 impl Worker<'_> {
     /// Trains a stage, unless another process holds or has finished it.
     ///
-    /// Runs cannot start without their stage, so an error stops the sweep. The next call retries.
+    /// An error stops the sweep, unless the stage [diverged](has_diverged), which fails its runs.
     pub(super) fn train_stage(&self, sft: &SftStage) -> Result<(), SweepError> {
+        interrupt::check()?;
         let Some(claim) = self.claims.take(&sft.id)? else { return Ok(()) };
         let (started, directory) = (Instant::now(), self.sweep.run(&sft.id));
         directory.invalidate_cache();
@@ -79,17 +85,37 @@ impl Worker<'_> {
             return Ok(());
         }
         match self.train_claimed_stage(sft, &directory, &claim) {
-            Err(error) if self.ends_all_ranks(&error) => Err(error),
+            Err(error) if self.ends_all_ranks(&error) || ends_sweep(&error) => Err(error),
             Err(error) if claim.holds() => {
                 directory.fail(&error, started.elapsed().as_secs_f64())?;
                 Err(error)
             }
+            Ok(Some(StopReason::Interrupted { .. })) => interrupt::check().map_err(SweepError::from),
             Ok(Some(reason)) if claim.holds() => {
                 directory.fail(&reason, started.elapsed().as_secs_f64())?;
                 Err(TrainError::Incomplete(reason).into())
             }
             _ => Ok(()),
         }
+    }
+
+    /// Marks a run as failed because its stage did, unless another process holds it or it
+    /// `has_ended`.
+    pub(super) fn fail_run(
+        &self,
+        run: &ResolvedRun,
+        error: &SweepError,
+        has_ended: impl Fn(&RunDir) -> bool,
+    ) -> Result<RunEnd, SweepError> {
+        let Some(_claim) = self.claims.take(&run.id)? else { return Ok(RunEnd::HeldByOther) };
+        let directory = self.sweep.run(&run.id);
+        directory.invalidate_cache();
+        if has_ended(&directory) {
+            return Ok(RunEnd::HeldByOther);
+        }
+        tracing::info!("failed: {}, seed {}: {error}", describe_settings(&run.settings), run.seed);
+        directory.fail(error, 0.0)?;
+        Ok(RunEnd::Failed)
     }
 
     /// Trains a stage. Returns the reason if it ended before its last step.
@@ -106,6 +132,9 @@ impl Worker<'_> {
             TrainOutcome::Completed(trained) => trained,
             TrainOutcome::Stopped(reason) => return Ok(Some(reason)),
         };
+        if !claim.still_holds() {
+            return Ok(Some(StopReason::TakenOver));
+        }
         Model { decoder: trained.policy, ..model }.save(&directory.path().join("model"))?;
         mark_finished(directory)?;
         Ok(None)
@@ -146,8 +175,13 @@ impl Worker<'_> {
         loaded: &LoadedStart,
         has_ended: impl Fn(&RunDir) -> bool,
     ) -> Result<RunEnd, SweepError> {
-        let Some(claim) = self.claims.take(&run.id)? else { return Ok(RunEnd::HeldByOther) };
+        interrupt::check()?;
         let directory = self.sweep.run(&run.id);
+        directory.invalidate_cache();
+        if has_ended(&directory) {
+            return Ok(RunEnd::HeldByOther);
+        }
+        let Some(claim) = self.claims.take(&run.id)? else { return Ok(RunEnd::HeldByOther) };
         directory.invalidate_cache();
         if has_ended(&directory) {
             return Ok(RunEnd::HeldByOther);
@@ -174,7 +208,12 @@ impl Worker<'_> {
         };
         match result {
             Ok(None) => Ok(RunEnd::Finished),
-            Err(error) if self.ends_all_ranks(&error) => Err(error),
+            Err(error) if self.ends_all_ranks(&error) || ends_sweep(&error) => Err(error),
+            Ok(Some(StopReason::Interrupted { .. })) => {
+                interrupt::check()?;
+                // Another rank was interrupted.
+                Ok(RunEnd::NotStarted)
+            }
             Ok(Some(_)) | Err(_) if !claim.holds() => Ok(RunEnd::HeldByOther),
             Ok(Some(reason @ StopReason::EarlyStop { .. })) => stopped(&reason),
             Err(SweepError::Train(error)) if self.plan.stop.is_some_and(|stop| stop.stops_on(&error)) => {
@@ -247,6 +286,9 @@ impl Worker<'_> {
             TrainOutcome::Completed(trained) => trained,
             TrainOutcome::Stopped(reason) => return Ok(Some(reason)),
         };
+        if !claim.still_holds() {
+            return Ok(Some(StopReason::TakenOver));
+        }
         match recipe.train {
             Train::Lora(lora) => {
                 let folder = directory.path().join("adapter");
@@ -357,8 +399,22 @@ pub(crate) fn load_start(
     })
 }
 
+/// Returns true if an error is not the fault of the run, and would end the other runs too: a full
+/// disk, for example. The run stays resumable, and the sweep ends.
+fn ends_sweep(error: &SweepError) -> bool {
+    Resource::of(&chain(error)).is_some()
+}
+
+/// Returns true if a loss, a gradient or weights became infinite or NaN. Every call would find the
+/// same.
+pub(super) fn has_diverged(error: &SweepError) -> bool {
+    matches!(error, SweepError::Train(TrainError::Diverged { .. }))
+}
+
 /// Marks a run as finished, once all of its files are written.
 fn mark_finished(directory: &RunDir) -> Result<(), SweepError> {
+    // Files that somebody removed during the run must not be missing from a finished one.
+    directory.config()?;
     if let Some(status) = directory.status()? {
         directory.record_hashes()?;
         directory.set_status(&Status { state: State::Finished, ..status })?;

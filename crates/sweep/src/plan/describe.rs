@@ -55,8 +55,18 @@ fn describe_group(group: &[PlannedState<'_>]) -> String {
     }
 }
 
+/// Most consecutive seeds that are listed one by one.
+const FEW_SEEDS: usize = 16;
+
+/// Lists seeds, as a range if they are many and consecutive.
 fn seeds(group: &[PlannedState<'_>]) -> String {
-    group.iter().map(|run| run.seed.to_string()).collect::<Vec<_>>().join(", ")
+    let are_consecutive = group.windows(2).all(|pair| pair[0].seed.checked_add(1) == Some(pair[1].seed));
+    match group {
+        [first, .., last] if are_consecutive && group.len() > FEW_SEEDS => {
+            format!("{} to {}", first.seed, last.seed)
+        }
+        _ => group.iter().map(|run| run.seed.to_string()).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn states(group: &[PlannedState<'_>]) -> String {

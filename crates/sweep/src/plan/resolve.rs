@@ -1,7 +1,7 @@
 //! Resolution of every combination of an experiment's settings into a run.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -40,6 +40,12 @@ struct Fingerprints {
 /// Finds the folder of an adapter.
 fn locate(sources: &RecipeSources<'_>, folder: &str) -> Result<PathBuf, SweepError> {
     (sources.locate)(folder).map_err(|error| SweepError::Setting(format!("`adapter`: {error}")))
+}
+
+/// Returns true if two runs of one combination have the same data and stage in spite of their
+/// seeds. A recipe that draws by the seed has it in its fingerprint.
+fn has_seedless_start(one: &ResolvedRun, other: &ResolvedRun) -> bool {
+    one.seed != other.seed && (one.dataset, one.sft) == (other.dataset, other.sft)
 }
 
 /// Returns the index of `name`, after adding it with `add` if it is new.
@@ -92,6 +98,7 @@ impl SweepPlan {
             retrained: Vec::new(),
         };
         let mut known = Fingerprints::default();
+        let mut ids = BTreeSet::new();
         for Combination { trial, choices } in combinations_with_trials(experiment)? {
             if trial.is_some() {
                 for seed in raw.seeds.fresh() {
@@ -99,13 +106,19 @@ impl SweepPlan {
                     plan.retrained.push(ResolvedRun { trial, ..run });
                 }
             }
+            let first = plan.runs.len();
             for &seed in &raw.seeds.values {
                 if is_seed_excluded(raw, &choices, seed) {
                     continue;
                 }
-                let run = plan.resolve_run(experiment, sources, data, &choices, seed, &mut known)?;
+                let run = match plan.runs.get(first..) {
+                    Some([one, other, ..]) if has_seedless_start(one, other) => {
+                        plan.with_seed(one, seed, &known)?
+                    }
+                    _ => plan.resolve_run(experiment, sources, data, &choices, seed, &mut known)?,
+                };
                 let run = ResolvedRun { trial, ..run };
-                if plan.runs.iter().any(|other| other.id == run.id) {
+                if !ids.insert(run.id.clone()) {
                     return Err(SweepError::Experiment {
                         file: experiment.file.clone(),
                         message: format!(
@@ -129,6 +142,19 @@ impl SweepPlan {
             plan.later_rungs = rungs.collect();
         }
         Ok(plan)
+    }
+
+    /// Returns a run with another seed, of a combination whose data and stage do not depend on it.
+    /// Resolving ten thousand runs from their documents takes seconds.
+    fn with_seed(
+        &self,
+        run: &ResolvedRun,
+        seed: u64,
+        known: &Fingerprints,
+    ) -> Result<ResolvedRun, SweepError> {
+        let mut run = ResolvedRun { seed, ..run.clone() };
+        run.id = self.id(&run, known)?;
+        Ok(run)
     }
 
     /// Returns the run shortened to its length in a rung of a search.
@@ -289,7 +315,7 @@ impl SweepPlan {
         let all = (
             FORMAT_VERSION,
             &run.train,
-            self.datasets[run.dataset].fingerprint()?,
+            &known.datasets[run.dataset],
             &known.models[run.model],
             self.models[run.model].train,
             run.sft.map(|sft| self.sft[sft].id.clone()),

@@ -5,7 +5,8 @@
 //! matching hash are damage: a record that a killed process left incomplete, or changed bytes. The
 //! first reader reports and removes them.
 //!
-//! Readers and writers lock the file. Files of earlier versions, which have no hashes, have another
+//! Readers and writers lock the file. On file systems without locks, what looks like damage may be a
+//! record that another process is writing: readers leave it in place, and nothing is removed. Files of earlier versions, which have no hashes, have another
 //! extension and are not read.
 
 use std::{
@@ -50,9 +51,9 @@ impl CacheFile {
         if !self.path.exists() {
             return Ok(Vec::new());
         }
-        let bytes = self.bytes()?;
+        let (bytes, is_locked) = self.bytes()?;
         let CacheContent { records, damage } = CacheContent::parse(&bytes);
-        if !damage.is_empty() {
+        if !damage.is_empty() && is_locked {
             let damage = describe(&self.path, &bytes, &damage);
             tracing::warn!("{damage}; the damaged entries are removed and computed again");
             self.remove_damage()?;
@@ -60,18 +61,19 @@ impl CacheFile {
         Ok(records)
     }
 
-    /// Reads the file while nobody writes it.
-    fn bytes(&self) -> io::Result<Vec<u8>> {
+    /// Reads the file while nobody writes it, and returns true if the file system has locks that
+    /// ensure that.
+    fn bytes(&self) -> io::Result<(Vec<u8>, bool)> {
         let mut file = File::open(&self.path)?;
-        file.file().lock_shared()?;
+        let is_locked = file.file().lock_shared().is_ok();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        Ok(bytes)
+        Ok((bytes, is_locked))
     }
 
     /// Describes the damage of the file, without removing it.
     pub(super) fn damage(&self) -> io::Result<Option<String>> {
-        let bytes = self.bytes()?;
+        let (bytes, _) = self.bytes()?;
         let damage = CacheContent::parse(&bytes).damage;
         Ok((!damage.is_empty()).then(|| describe(&self.path, &bytes, &damage)))
     }
@@ -80,7 +82,13 @@ impl CacheFile {
     /// record has its own hash.
     pub(super) fn remove_damage(&self) -> io::Result<()> {
         let mut file = OpenOptions::new().read(true).write(true).open(&self.path)?;
-        file.file().lock()?;
+        file.file().lock().map_err(|error| {
+            io::Error::other(format!(
+                "{}: the file system has no locks ({error}), so its damage is not removed; remove the file once no \
+                 process uses it",
+                self.path.display()
+            ))
+        })?;
         // Other processes may have appended records or removed the damage since it was read.
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
@@ -113,9 +121,14 @@ impl CacheFile {
             fs_err::create_dir_all(folder)?;
         }
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-        file.file().lock()?;
-        file.write_all(&bytes)?;
-        file.sync_all()
+        let is_locked = file.file().lock().is_ok();
+        let length = file.metadata()?.len();
+        let written = file.write_all(&bytes).and_then(|()| file.sync_all());
+        if written.is_err() && is_locked {
+            // An incomplete record would be reported as damage by the next reader.
+            let _ = file.set_len(length);
+        }
+        written
     }
 }
 

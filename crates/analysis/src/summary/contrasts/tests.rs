@@ -114,6 +114,24 @@ fn identical_series_are_compared_once() {
 }
 
 #[test]
+fn a_primary_comparison_is_not_dropped_for_an_earlier_series_with_the_same_results() {
+    let mut fixture = Fixture::new(&[("dpo", 60), ("apo-zero", 70), ("kto", 70)], 3);
+    fixture.series[2].1 = fixture.series[1].1.clone();
+    let primary = PrimaryContrast { series: "kto".to_owned(), x: 0.5.into(), measure: Measure::Accuracy };
+    fixture.experiment.primary = Some(primary);
+    let contrasts = fixture.contrasts();
+    let (kto, apo) = (of(&contrasts, "kto"), of(&contrasts, "apo-zero"));
+    assert!(kto.is_primary && kto.identical_to.is_none() && kto.p_holm == kto.p, "{kto:?}");
+    assert!(!apo.is_primary && apo.identical_to.as_deref() == Some("kto"), "{apo:?}");
+
+    // Equal to the baseline, it stays the primary comparison, without a verdict.
+    fixture.series[2].1 = fixture.series[0].1.clone();
+    let contrasts = fixture.contrasts();
+    let kto = of(&contrasts, "kto");
+    assert!(kto.is_primary && kto.no_verdict == Some(NoVerdict::Identical), "{kto:?}");
+}
+
+#[test]
 fn the_primary_contrast_is_not_adjusted() {
     let mut fixture = Fixture::new(&[("dpo", 60), ("kto", 70), ("ipo", 68), ("slic", 62)], 3);
     let before = fixture.contrasts();

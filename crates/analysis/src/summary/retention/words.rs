@@ -82,7 +82,7 @@ pub(in crate::summary) fn verdict(retention: &[Retention]) -> String {
         (0, _) => {}
         (1, 1) => parts.push(format!("the change of the score is inconclusive{possible}")),
         (some, all) if some == all => {
-            parts.push(format!("all {all} changes of scores are inconclusive{possible}"))
+            parts.push(format!("all {all} changes of scores are inconclusive{possible}"));
         }
         (1, all) => parts.push(format!("1 of {all} changes is inconclusive{possible}")),
         (some, all) => parts.push(format!("{some} of {all} changes are inconclusive{possible}")),

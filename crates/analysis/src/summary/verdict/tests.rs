@@ -212,6 +212,24 @@ fn the_primary_comparison_comes_first_and_repetitions_last() {
 }
 
 #[test]
+fn a_primary_comparison_of_equal_runs_is_named() {
+    let experiment = experiment_over("kept", [0.1, 0.5, 1.0].map(Value::from));
+    let mut contrasts = vec![contrast(0.0, 0.0, 0.0, 1.0); 2];
+    contrasts[0].x = 0.1;
+    contrasts[0].is_primary = true;
+    contrasts[1] = Contrast { series: "rdpo".to_owned(), is_primary: false, ..contrasts[0].clone() };
+    for contrast in &mut contrasts {
+        contrast.identical_to = Some("dpo".to_owned());
+        contrast.no_verdict = Some(NoVerdict::Identical);
+    }
+    assert_eq!(
+        verdict_on(&experiment, &contrasts),
+        "Primary comparison: At kept = 0.1, kto and dpo have the same results. Runs with identical results are not compared \
+         again: rdpo equals dpo at 0.1."
+    );
+}
+
+#[test]
 fn a_sweep_with_one_seed_has_no_verdict() {
     let experiment = experiment_over("kept", [0.1, 0.5, 1.0].map(Value::from));
     let one = Contrast {

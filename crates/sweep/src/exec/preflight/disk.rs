@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use prospect_core::disk::free_space;
+use prospect_core::{disk::free_space, files};
 use prospect_data::Manifest;
 use prospect_model::{Architecture, DeviceKind, Dtype, Recipe};
 use prospect_train::{PlanRequest, Settings};
@@ -12,13 +12,7 @@ use crate::{SweepError, estimate::completions_per_epoch, plan::SweepPlan};
 
 /// Creates the folder and checks that files can be written there.
 pub(super) fn check_writable(folder: &Path) -> Result<(), SweepError> {
-    let probe = folder.join(format!(".write-test-{}", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        fs_err::create_dir_all(folder)?;
-        fs_err::write(&probe, [])?;
-        fs_err::remove_file(&probe)
-    };
-    write().map_err(|error| {
+    files::check_writable(folder).map_err(|error| {
         SweepError::Preflight(format!(
             "cannot write to the output folder: {error}; make it writable, or choose another one with --out"
         ))
