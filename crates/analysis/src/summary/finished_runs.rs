@@ -55,6 +55,17 @@ pub(super) fn margins(run: &FinishedRun<'_>) -> Vec<f64> {
     run.pairs.iter().map(|pair| run.beta * (pair.chosen - pair.rejected)).collect()
 }
 
+/// Seed and values of averaged settings: runs of two series with the same key are compared.
+pub(super) type RunKey = (u64, Vec<String>);
+
+impl FinishedRun<'_> {
+    /// Returns the run's key for these averaged settings.
+    pub(super) fn key(&self, averaged: &[&str]) -> RunKey {
+        let setting = |key: &&str| self.planned.settings.get(*key).map(ToString::to_string);
+        (self.planned.seed, averaged.iter().filter_map(setting).collect())
+    }
+}
+
 #[cfg(test)]
 impl<'a> FinishedRun<'a> {
     /// A run that has judgements only.

@@ -6,7 +6,7 @@ use prospect_runs::{ImportedScore, ScoreContrast, ScoreMean, Verdict};
 
 use super::{
     contrasts::{SIGNIFICANT, SamplePair, adjust, no_verdict, pooled_differences, verdict_of},
-    finished_runs::{CellKey, FinishedRun},
+    finished_runs::{CellKey, FinishedRun, RunKey},
     sweep_runs::SweepRuns,
 };
 use crate::{
@@ -30,9 +30,6 @@ struct CellScores<'a> {
     runs: BTreeMap<RunKey, BTreeMap<&'a str, f64>>,
 }
 
-/// Seed and values of averaged settings: runs with the same key are compared.
-type RunKey = (u64, Vec<String>);
-
 impl<'a> CellScores<'a> {
     fn new(
         cell: &'a CellKey,
@@ -42,8 +39,7 @@ impl<'a> CellScores<'a> {
     ) -> Option<Self> {
         let mut scores: BTreeMap<RunKey, BTreeMap<&str, f64>> = BTreeMap::new();
         for run in runs {
-            let setting = |key: &&str| run.planned.settings.get(*key).map(ToString::to_string);
-            let key = (run.planned.seed, averaged.iter().filter_map(setting).collect());
+            let key = run.key(averaged);
             for own in run.scores.iter().filter(|own| is_of_task(own)) {
                 scores.entry(key.clone()).or_default().insert(&own.question, own.score);
             }

@@ -7,7 +7,7 @@ use prospect_runs::{Estimate, Opponent, Verdict, WinRate, WinRateContrast};
 
 use super::{
     contrasts::{SIGNIFICANT, SamplePair, adjust, no_verdict, pooled_differences, verdict_of},
-    finished_runs::{CellKey, FinishedRun},
+    finished_runs::{CellKey, FinishedRun, RunKey},
     length_control::{Comparison, length_controlled},
     quantity::Quantity,
     sweep_runs::SweepRuns,
@@ -23,10 +23,10 @@ const PAPER_ALPHA: f64 = 0.1;
 /// Scores of one series at one x by one judge against one opponent.
 struct Scores<'a> {
     cell: &'a CellKey,
-    /// Scores by prompt, for each seed with judgements; None for an answer that cannot be read.
-    seeds: BTreeMap<u64, BTreeMap<&'a str, Option<f64>>>,
-    /// Characters of both sides by seed and prompt, where they are known.
-    characters: BTreeMap<(u64, &'a str), [usize; 2]>,
+    /// Scores by prompt, for each run with judgements; None for an answer that cannot be read.
+    runs: BTreeMap<RunKey, BTreeMap<&'a str, Option<f64>>>,
+    /// Characters of both sides by run and prompt, where they are known.
+    characters: BTreeMap<(RunKey, &'a str), [usize; 2]>,
 }
 
 impl<'a> Scores<'a> {
@@ -36,69 +36,69 @@ impl<'a> Scores<'a> {
         opponent: &Opponent,
         cell: &'a CellKey,
         runs: &'a [FinishedRun<'_>],
+        averaged: &[&str],
     ) -> Option<Self> {
         let scores_of_run = |run: &'a FinishedRun<'_>| {
             let own = run.judgements.iter().filter(|own| own.judge == judge && own.opponent == *opponent);
             let scores: BTreeMap<_, _> =
                 own.map(|judgement| (judgement.prompt_id.as_str(), judgement.score)).collect();
-            (run.planned.seed, scores)
+            (run.key(averaged), scores)
         };
         let characters_of_run = |run: &'a FinishedRun<'_>| {
             let own = run.judgements.iter().filter(|own| own.judge == judge && own.opponent == *opponent);
-            own.filter_map(|own| Some(((run.planned.seed, own.prompt_id.as_str()), own.characters?)))
+            own.filter_map(|own| Some(((run.key(averaged), own.prompt_id.as_str()), own.characters?)))
         };
         let characters = runs.iter().flat_map(characters_of_run).collect();
-        let seeds: BTreeMap<_, _> =
+        let runs: BTreeMap<_, _> =
             runs.iter().map(scores_of_run).filter(|(_, scores)| !scores.is_empty()).collect();
-        (!seeds.is_empty()).then_some(Self { cell, seeds, characters })
+        (!runs.is_empty()).then_some(Self { cell, runs, characters })
     }
 
-    /// Prompts with a score under all of `seeds`: seeds are paired by prompt.
-    fn prompts(&self, seeds: &[u64]) -> BTreeSet<&'a str> {
-        let has_score = |prompt: &&str| seeds.iter().all(|seed| self.score(*seed, prompt).is_some());
-        self.seeds.values().flat_map(|scores| scores.keys().copied()).filter(has_score).collect()
+    /// Prompts with a score in all of these runs: runs are paired by prompt.
+    fn prompts(&self, keys: &[RunKey]) -> BTreeSet<&'a str> {
+        let has_score = |prompt: &&str| keys.iter().all(|key| self.score(key, prompt).is_some());
+        self.runs.values().flat_map(|scores| scores.keys().copied()).filter(has_score).collect()
     }
 
-    fn score(&self, seed: u64, prompt: &str) -> Option<f64> {
-        self.seeds.get(&seed)?.get(prompt).copied().flatten()
+    fn score(&self, key: &RunKey, prompt: &str) -> Option<f64> {
+        self.runs.get(key)?.get(prompt).copied().flatten()
     }
 
     /// Returns `value` of every score; None without prompts.
     fn sample(
         &self,
-        seeds: &[u64],
+        keys: &[RunKey],
         prompts: &BTreeSet<&str>,
         value: impl Fn(f64) -> f64,
     ) -> Result<Option<Sample>, AnalysisError> {
-        let of_seed = |seed: &u64| -> Vec<Observation<'_>> {
-            let known = prompts.iter().filter_map(|prompt| Some((*prompt, self.score(*seed, prompt)?)));
+        let of_run = |key: &RunKey| -> Vec<Observation<'_>> {
+            let known = prompts.iter().filter_map(|prompt| Some((*prompt, self.score(key, prompt)?)));
             known.map(|(id, score)| Observation { pair: id, prompt: id, value: value(score) }).collect()
         };
-        let values: Vec<_> = seeds.iter().map(of_seed).collect();
+        let values: Vec<_> = keys.iter().map(of_run).collect();
         (!prompts.is_empty()).then(|| Ok(Sample::new(&values, Scale::Share)?)).transpose()
     }
 
-    fn all_seeds(&self) -> Vec<u64> {
-        self.seeds.keys().copied().collect()
+    fn keys(&self) -> Vec<RunKey> {
+        self.runs.keys().cloned().collect()
     }
 
     /// Returns wins as a share of wins and losses: a ratio of two means, linearised, so that its
     /// interval covers seeds and prompts like that of any other mean.
     fn decided(&self) -> Result<Option<Sample>, AnalysisError> {
-        let seeds = self.all_seeds();
-        let is_decided = |prompt: &str| {
-            seeds.iter().any(|seed| self.score(*seed, prompt).is_some_and(|score| score != 0.5))
-        };
+        let keys = self.keys();
+        let is_decided =
+            |prompt: &str| keys.iter().any(|key| self.score(key, prompt).is_some_and(|score| score != 0.5));
         let prompts: BTreeSet<&str> =
-            self.prompts(&seeds).into_iter().filter(|prompt| is_decided(prompt)).collect();
+            self.prompts(&keys).into_iter().filter(|prompt| is_decided(prompt)).collect();
         let scores =
-            || seeds.iter().flat_map(|seed| prompts.iter().filter_map(|prompt| self.score(*seed, prompt)));
+            || keys.iter().flat_map(|key| prompts.iter().filter_map(move |prompt| self.score(key, prompt)));
         let share_of = |wanted: &dyn Fn(f64) -> bool| {
             scores().filter(|score| wanted(*score)).count() as f64 / scores().count().max(1) as f64
         };
         let (won, decided) = (share_of(&|score| score > 0.5), share_of(&|score| score != 0.5));
         let ratio = won / decided;
-        self.sample(&seeds, &prompts, |score| {
+        self.sample(&keys, &prompts, |score| {
             let [is_won, is_decided] = [score > 0.5, score != 0.5].map(|is| f64::from(u8::from(is)));
             ratio + (is_won - ratio * is_decided) / decided
         })
@@ -108,14 +108,14 @@ impl<'a> Scores<'a> {
 impl Scores<'_> {
     /// Returns the length-controlled win rate; None if lengths are unknown or do not overlap.
     fn length_controlled(&self) -> Result<Option<Sample>, AnalysisError> {
-        let seeds = self.all_seeds();
-        let prompts = self.prompts(&seeds);
-        let comparison = |seed: u64, prompt: &str| {
-            let [own, other] = *self.characters.get(&(seed, prompt))?;
-            Some(Comparison { score: self.score(seed, prompt)?, longer: own as f64 - other as f64 })
+        let keys = self.keys();
+        let prompts = self.prompts(&keys);
+        let comparison = |key: &RunKey, prompt: &str| {
+            let [own, other] = *self.characters.get(&(key.clone(), prompt))?;
+            Some(Comparison { score: self.score(key, prompt)?, longer: own as f64 - other as f64 })
         };
         let comparisons: Option<Vec<Comparison>> =
-            seeds.iter().flat_map(|seed| prompts.iter().map(|prompt| comparison(*seed, prompt))).collect();
+            keys.iter().flat_map(|key| prompts.iter().map(move |prompt| comparison(key, prompt))).collect();
         let Some(values) = comparisons.as_deref().and_then(length_controlled) else { return Ok(None) };
         let of_seed = |values: &[f64]| -> Vec<Observation<'_>> {
             let values = prompts.iter().zip(values);
@@ -155,11 +155,12 @@ pub(super) fn win_rates(
     let judgements = sweep.cells.values().flatten().flat_map(|run| &run.judgements);
     let matchups: BTreeSet<(&str, &Opponent)> =
         judgements.map(|judgement| (judgement.judge.as_str(), &judgement.opponent)).collect();
+    let averaged = sweep.experiment.averaged_settings();
     let (mut rates, mut contrasts) = (Vec::new(), Vec::new());
     for (judge, opponent) in matchups {
         let cells = sweep.cells.iter();
         let scores: Vec<Scores<'_>> =
-            cells.filter_map(|(cell, runs)| Scores::read(judge, opponent, cell, runs)).collect();
+            cells.filter_map(|(cell, runs)| Scores::read(judge, opponent, cell, runs, &averaged)).collect();
         rates.extend(rates_of(sweep, judge, opponent, &scores)?);
         if *opponent != Opponent::Baseline {
             contrasts.extend(contrasts_of(sweep, judge, opponent, &scores)?);
@@ -177,8 +178,8 @@ fn rates_of(
 ) -> Result<Vec<WinRate>, AnalysisError> {
     let mut samples = Vec::new();
     for scores in scores {
-        let seeds = scores.all_seeds();
-        if let Some(sample) = scores.sample(&seeds, &scores.prompts(&seeds), |score| score)? {
+        let keys = scores.keys();
+        if let Some(sample) = scores.sample(&keys, &scores.prompts(&keys), |score| score)? {
             samples.push((scores, sample));
         }
     }
@@ -186,7 +187,7 @@ fn rates_of(
     let controlled = length_controlled_rates(&samples.iter().map(|(scores, _)| *scores).collect::<Vec<_>>())?;
     let mut rates = Vec::new();
     for (((scores, sample), seeds), length_controlled) in samples.iter().zip(levels).zip(controlled) {
-        let all: Vec<Option<f64>> = scores.seeds.values().flat_map(|seed| seed.values()).copied().collect();
+        let all: Vec<Option<f64>> = scores.runs.values().flat_map(|run| run.values()).copied().collect();
         let count = |wanted: &dyn Fn(f64) -> bool| {
             all.iter().flatten().filter(|score| wanted(**score)).count() as u64
         };
@@ -259,14 +260,13 @@ fn contrasts_of(
         else {
             continue;
         };
-        let seeds: Vec<u64> =
-            ours.all_seeds().into_iter().filter(|seed| theirs.seeds.contains_key(seed)).collect();
+        let keys: Vec<RunKey> = ours.keys().into_iter().filter(|key| theirs.runs.contains_key(key)).collect();
         let prompts: BTreeSet<&str> =
-            ours.prompts(&seeds).intersection(&theirs.prompts(&seeds)).copied().collect();
-        let samples = ours.sample(&seeds, &prompts, |score| score)?;
-        let samples = samples.zip(theirs.sample(&seeds, &prompts, |score| score)?);
+            ours.prompts(&keys).intersection(&theirs.prompts(&keys)).copied().collect();
+        let samples = ours.sample(&keys, &prompts, |score| score)?;
+        let samples = samples.zip(theirs.sample(&keys, &prompts, |score| score)?);
         if let Some((ours_sample, theirs_sample)) = samples {
-            let is_pooled = seeds.len() == theirs.seeds.len();
+            let is_pooled = keys.len() == theirs.runs.len();
             pairs.push(Some(SamplePair {
                 layout: ours.cell.x,
                 is_pooled,
@@ -341,6 +341,29 @@ mod tests {
             .collect();
         let xs = crate::summary::finished_runs::XValues { values: vec![0.5.into()], numbers: vec![0.5] };
         win_rates(&SweepRuns::new(&experiment, xs, cells, BTreeMap::new())).unwrap()
+    }
+
+    #[test]
+    fn runs_that_differ_in_an_averaged_setting_all_count() {
+        let planned = |seed: u64, beta: u64| prospect_runs::PlannedRun {
+            id: String::new(),
+            settings: [("beta".to_owned(), beta.into())].into(),
+            seed,
+            data: 0,
+        };
+        let runs = vec![planned(0, 1), planned(0, 2), planned(1, 1), planned(1, 2)];
+        let experiment =
+            prospect_runs::Experiment { runs: runs.clone(), ..crate::summary::tests::experiment("dpo") };
+        // With the first value every prompt is won, with the second one none.
+        let judged = |run| {
+            let won = f64::from(u8::from(run == &runs[0] || run == &runs[2]));
+            FinishedRun::with_judgements(run, (0..40).map(|prompt| judgement(prompt, Some(won))).collect())
+        };
+        let cell = CellKey { series: "kto".to_owned(), x: 0 };
+        let cells = [(cell, runs.iter().map(judged).collect())].into();
+        let xs = crate::summary::finished_runs::XValues { values: vec![0.5.into()], numbers: vec![0.5] };
+        let (rates, _) = win_rates(&SweepRuns::new(&experiment, xs, cells, BTreeMap::new())).unwrap();
+        assert_eq!((rates[0].wins, rates[0].losses, rates[0].rate.value), (80, 80, 0.5));
     }
 
     fn rates(seeds: &[Vec<Judgement>]) -> Vec<WinRate> {
