@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::{Place, files_below};
 
 const EXPERIMENT: &str = "\
 question: Does it export?
@@ -31,19 +31,10 @@ fn place() -> Place {
 
 /// Lists the files below a folder.
 fn files(place: &Place, folder: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut folders = vec![place.path(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs_err::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { found.push(path) }
-        }
-    }
     let root = place.path(folder);
-    let mut names: Vec<String> =
-        found.iter().map(|path| path.strip_prefix(&root).unwrap().display().to_string()).collect();
-    names.sort();
-    names
+    let names =
+        files_below(&root).into_iter().map(|path| path.strip_prefix(&root).unwrap().display().to_string());
+    names.collect()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use prospect_testkit::{fuzz_rounds, mutated};
 
-use crate::support::{MODEL, Place, repository};
+use crate::support::{Place, files_below, repository};
 
 /// Texts that a page, terminal, spreadsheet or LaTeX would run.
 const HOSTILE: [&str; 5] = [
@@ -46,16 +46,9 @@ fn assert_harmless_csv(csv: &str) {
 
 /// Returns the text files below a folder, with their paths.
 fn texts(folder: &std::path::Path) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for entry in fs_err::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(texts(&path));
-        } else if let Ok(text) = fs_err::read_to_string(&path) {
-            found.push((path.display().to_string(), text));
-        }
-    }
-    found
+    let text =
+        |path: std::path::PathBuf| Some((path.display().to_string(), fs_err::read_to_string(path).ok()?));
+    files_below(folder).into_iter().filter_map(text).collect()
 }
 
 #[test]
@@ -170,7 +163,6 @@ fn names_cannot_leave_their_folder() {
              report: {{ x: train.beta, series: method, baseline: {name} }}\n",
             name = serde_json::json!(hostile)
         ));
-        place.write("model.yaml", MODEL);
         let before = entries(&place.path(".."));
         let swept = place.run("sweep experiment.yaml --out runs");
         assert!(matches!(swept.code, Some(0 | 1)), "{swept}");

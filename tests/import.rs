@@ -6,31 +6,7 @@ use std::collections::BTreeMap;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::{MODEL, Place};
-
-/// A sweep of two methods and two seeds on a synthetic world, with generations for eight prompts.
-fn swept() -> Place {
-    let place = Place::new();
-    place.write("model.yaml", MODEL);
-    place.write(
-        "data.yaml",
-        "source: { kind: synthetic, pairs: 200, world: { domains: [home] } }\nsplit: { test_fraction: 0.4 }\n",
-    );
-    place.write(
-        "said.yaml",
-        "question: Who says better things?\n\
-         data: data.yaml\nmodel: model.yaml\n\
-         train: { learning_rate: 1e-2, batch_size: 8, max_steps: 2, max_length: 160, max_prompt_length: 100 }\n\
-         linked: { method: { dpo: { train.objective: dpo }, kto: { train.objective: kto } } }\n\
-         matrix: { train.beta: [0.1] }\n\
-         seeds: [0, 1]\n\
-         evaluate: { pairs: 8, generations: { prompts: 8, max_new_tokens: 12 } }\n\
-         report: { x: train.beta, series: method, baseline: dpo }\n",
-    );
-    let swept = place.run("sweep said.yaml");
-    assert_eq!(swept.code, Some(0), "{swept}");
-    place
-}
+use crate::{judge::swept, support::Place};
 
 fn read(place: &Place, name: &str) -> Value {
     serde_json::from_slice(&fs_err::read(place.path(name)).unwrap()).unwrap()

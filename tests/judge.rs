@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{MODEL, Place, Run};
+use crate::support::{MODEL, Place, Run, files_below};
 
 /// Reply of the scripted endpoint to a request, by its number and question: status, extra headers
 /// and body.
@@ -230,20 +230,9 @@ fn tokens_and_keys_appear_nowhere() {
     for output in &outputs {
         assert!(!leaks(output), "{output}");
     }
-    let mut folders = vec![place.path(".")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs_err::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_symlink() {
-                continue;
-            }
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let bytes = fs_err::read(&path).unwrap();
-                assert!(!leaks(&String::from_utf8_lossy(&bytes)), "{}", path.display());
-            }
-        }
+    for path in files_below(&place.path(".")) {
+        let bytes = fs_err::read(&path).unwrap();
+        assert!(!leaks(&String::from_utf8_lossy(&bytes)), "{}", path.display());
     }
 }
 

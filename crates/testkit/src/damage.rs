@@ -1,5 +1,7 @@
 //! Damaged copies of files.
 
+use crate::split_mix::SplitMix;
+
 /// Returns copies of `bytes` with one changed byte and the position of the change. The `count`
 /// positions are spread evenly from the first to the last byte. An empty file has none.
 pub fn flipped(bytes: &[u8], count: usize) -> impl Iterator<Item = (usize, Vec<u8>)> {
@@ -59,20 +61,6 @@ fn change(copy: &mut Vec<u8>, position: usize, random: &mut SplitMix) {
                 copy.splice(start..start + length, numbers[random.below(5)].bytes());
             }
         }
-    }
-}
-
-/// Steele et al. 2014: small, and the same numbers everywhere.
-struct SplitMix(u64);
-
-impl SplitMix {
-    /// Returns a number below `limit`, which is positive.
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
     }
 }
 

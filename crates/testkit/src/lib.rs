@@ -3,7 +3,8 @@
 //! * [`fake_hub`]: a Hugging Face Hub on the loopback interface.
 //! * [`emulator`]: CUDA kernels on CPU threads.
 //! * [`CountingAllocator`]: bytes in use and their peak, for tests in a process of their own.
-//! * [`flipped`]: damaged copies of a file.
+//! * [`flipped`] and [`mutated`]: damaged copies of a file.
+//! * [`uniform_values`]: weights that Python scripts draw too.
 //! * [`write_reward_model`]: small reward models with random weights.
 //! * [`json_schema`]: validation against our JSON Schemas.
 //! * [`test_data`], [`test_model`] and [`test_gemma`]: files that are not in the repository.
@@ -17,12 +18,14 @@ pub mod emulator;
 pub mod fake_hub;
 pub mod json_schema;
 mod reward_model;
+mod split_mix;
 
 use std::path::PathBuf;
 
 pub use counting_allocator::{CountingAllocator, bytes_in_use, peak_bytes, peak_of, reset_peak};
 pub use damage::{flipped, fuzz_rounds, mutated};
 pub use reward_model::write_reward_model;
+pub use split_mix::uniform_values;
 
 /// Returns a path in the folder of real feedback. Tests that call it are marked
 /// `#[ignore = "needs PROSPECT_TEST_DATA"]`.

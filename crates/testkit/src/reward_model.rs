@@ -4,19 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-/// Returns pseudo-random values in [−1, 1), identical to those of `benches/peers/golden_families.py`:
-/// SplitMix64 seeded with the FNV-1a hash of `name`.
-fn uniform_values(name: &str, count: usize) -> impl Iterator<Item = f64> {
-    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
-    std::iter::repeat_with(move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    })
-    .take(count)
-}
+use crate::split_mix::uniform_values;
 
 /// Returns a safetensors file of tensors with these names and shapes, in f32. A weight is 0.3 times
 /// a [uniform value](uniform_values), plus 1 in norms.

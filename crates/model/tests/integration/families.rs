@@ -13,6 +13,7 @@ use prospect_model::{
     Activations, Adapter, Decoder, Gradients, LoraConfig, Model, ModelFile, Packer, Parameters, load_adapter,
     save_adapter,
 };
+use prospect_testkit::uniform_values;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -54,20 +55,6 @@ fn cases() -> Vec<(String, Golden)> {
     cases.sort_by(|(one, _), (other, _)| one.cmp(other));
     assert!(cases.len() > 10, "{}", cases.len());
     cases
-}
-
-/// Returns pseudo-random values in [−1, 1), identical to those of the Python script: SplitMix64
-/// seeded with the FNV-1a hash of `name`.
-fn uniform_values(name: &str, count: usize) -> Vec<f64> {
-    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
 }
 
 fn weights(tensors: &BTreeMap<String, Vec<usize>>) -> HashMap<String, Tensor> {
