@@ -74,9 +74,9 @@ pub enum AnswerKey {
     /// Choices with a label each, in the two sets of TruthfulQA: one choice of `mc1` is true, and
     /// one or several of `mc2`.
     Labelled {
-        /// Choices of which one is true.
+        /// Choices with exactly one true one.
         mc1: Vec<LabelledChoice>,
-        /// Choices of which at least one is true and one is false.
+        /// Choices with at least one true and one false one.
         mc2: Vec<LabelledChoice>,
     },
 }

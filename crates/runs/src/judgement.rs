@@ -57,7 +57,7 @@ pub struct ImportedScore {
     pub question: String,
     /// Score.
     pub score: f64,
-    /// True for scores such as perplexities, of which less is better.
+    /// True if lower scores are better, as with perplexities.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lower_is_better: bool,
     /// [`JudgementImport::id`] of the file.

@@ -15,7 +15,7 @@ use crate::ingest::{
     sources::{excerpt::excerpt_value, json::Object},
 };
 
-/// Layout of the rows of a question set, told by its columns.
+/// Layout of the rows of a question set, recognised by its columns.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display, JsonSchema,
 )]

@@ -30,7 +30,7 @@ impl EncodedQuestion<'_> {
         self.prompt.len() + self.choices.iter().map(|choice| choice.len() - 1).sum::<usize>()
     }
 
-    /// Returns the positions of its longest sequence, of which the last token needs none.
+    /// Returns the positions of its longest sequence. The last token needs none.
     pub(super) fn positions(&self, max_new_tokens: usize) -> usize {
         let longest = self.choices.iter().map(Vec::len).max().unwrap_or(max_new_tokens);
         (self.prompt.len() + longest).saturating_sub(1)

@@ -26,7 +26,7 @@ const DEPTH: usize = 3;
 /// Digits of a question's hash that its id contains.
 const HASH_DIGITS: usize = 12;
 
-/// Metrics of which less is better, where the results do not say.
+/// Metrics whose lower values are better, unless the results say otherwise.
 const LOWER_IS_BETTER: [&str; 7] = ["perplexity", "bits_per_byte", "brier", "loss", "wer", "ter", "mse"];
 
 /// Fields of a sample that are no metric.

@@ -13,15 +13,16 @@ use super::EvaluateFile;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChoicesFile {
-    /// File, folder or `hf://datasets/…` address of the questions. The layout is told by the
-    /// columns: MMLU, ARC, HellaSwag, TruthfulQA, or `question`, `choices` and `answer`.
+    /// File, folder or `hf://datasets/…` address of the questions. The layout is
+    /// recognised by the columns: MMLU, ARC, HellaSwag, TruthfulQA, or `question`, `choices` and
+    /// `answer`.
     pub path: String,
     /// Patterns of file names below the folder, in which `*` stands for any text. Default: test
     /// files, else validation files, else all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<String>>,
-    /// Layout of the rows: `mmlu`, `arc`, `hellaswag`, `truthfulqa` or `choices`. Default: told by
-    /// the columns.
+    /// Layout of the rows: `mmlu`, `arc`, `hellaswag`, `truthfulqa` or `choices`. Default:
+    /// recognised by the columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<QuestionLayout>,
     /// Number of questions, drawn by a hash of their content. Default: all.
