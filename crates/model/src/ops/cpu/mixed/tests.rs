@@ -4,7 +4,7 @@ use super::*;
 
 /// Shapes with odd and even sizes: fewer rows than a tile and more, columns that fill no panel, and
 /// k that ends within a pair or exceeds a block.
-const SHAPES: [(usize, usize, usize); 16] = [
+const SHAPES: [(usize, usize, usize); 17] = [
     (1, 1, 1),
     (1, 33, 2),
     (2, 16, 7),
@@ -19,6 +19,7 @@ const SHAPES: [(usize, usize, usize); 16] = [
     (20, 48, 1024),
     (8, 30, 4200),
     (33, 43, 600),
+    (300, 290, 530),
     (64, 14, 4200),
     (65, 29, 1024),
 ];

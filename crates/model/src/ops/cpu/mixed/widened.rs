@@ -1,6 +1,8 @@
 //! Products of operands that are widened to f32, by the kernels of `gemm` for the machine at run
 //! time (AVX-512, AVX2 with FMA, NEON or scalar).
 
+use std::cell::RefCell;
+
 use half::bf16;
 use rayon::prelude::*;
 
@@ -10,44 +12,77 @@ use crate::ops::cpu::{
     product::{Target, Threads, View, ViewMut, product_by_rows},
 };
 
-/// Columns of a task. Fixed, because the order of the sums may depend on it.
+/// Rows, columns and depth of a block of operands in f32: 1.3 MB with the sums, whatever the size of
+/// the product. Fixed, because the order of the sums depends on them.
+const ROWS: usize = 256;
 const COLUMNS: usize = 256;
+const DEPTH: usize = 512;
+
+/// Blocks of one thread, kept from product to product.
+#[derive(Default)]
+struct Scratch {
+    left: Vec<f32>,
+    right: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
 
 /// Computes a sum of products.
 ///
 /// # Safety
 /// As in `super::run`; all operands must be within their slices.
 pub(super) unsafe fn run(place: Place, (m, n): (usize, usize), terms: &[Term<'_>], threads: Threads) {
-    let lefts: Vec<Vec<f32>> = terms.iter().map(|term| wide_rows(term.left, m, 0, term.k)).collect();
-    let task = |first: usize| {
-        let columns = COLUMNS.min(n - first);
-        let mut sums = vec![0.0; m * columns];
-        for (term, left) in terms.iter().zip(&lefts) {
+    let across = n.div_ceil(COLUMNS);
+    let task = |index: usize, scratch: &mut Scratch| {
+        let (top, first) = (index / across * ROWS, index % across * COLUMNS);
+        let (rows, columns) = (ROWS.min(m - top), COLUMNS.min(n - first));
+        let Scratch { left: wide_left, right: wide_right, sums } = scratch;
+        sums.clear();
+        sums.resize(rows * columns, 0.0);
+        for (term, start) in blocks(terms) {
+            let depth = DEPTH.min(term.k - start);
+            widen(wide_left, term.left, (top, start), (rows, depth));
             let right = match term.right {
-                Right::Plain(right) => wide_rows(right, term.k, first, columns),
+                Right::Plain(right) => {
+                    widen(wide_right, right, (start, first), (depth, columns));
+                    View::rows(wide_right, 0, columns)
+                }
                 Right::Transposed(right) => {
-                    let right = Operand { at: right.at + first * right.stride, ..right };
-                    wide_rows(right, columns, 0, term.k)
+                    widen(wide_right, right, (first, start), (columns, depth));
+                    View::rows(wide_right, 0, depth).transposed()
                 }
             };
-            let right = match term.right {
-                Right::Plain(_) => View::rows(&right, 0, columns),
-                Right::Transposed(_) => View::rows(&right, 0, term.k).transposed(),
-            };
-            let mut target = ViewMut { data: &mut sums, at: 0, row_stride: columns };
-            let shape = (m, columns, term.k);
-            let left = View::rows(left, 0, term.k);
-            product_by_rows(&mut target, Target::AddTo, shape, 1.0, left, right, Threads::One);
+            let mut target = ViewMut { data: sums, at: 0, row_stride: columns };
+            let left = View::rows(wide_left, 0, depth);
+            product_by_rows(
+                &mut target,
+                Target::AddTo,
+                (rows, columns, depth),
+                1.0,
+                left,
+                right,
+                Threads::One,
+            );
         }
         for (row, sums) in sums.chunks_exact(columns).enumerate() {
-            // SAFETY: the columns of this task, which no other task accesses.
-            unsafe { write(place, row, first, sums) };
+            // SAFETY: the block of this task, which no other task accesses.
+            unsafe { write(place, top + row, first, sums) };
         }
     };
+    let task = |index: usize| SCRATCH.with_borrow_mut(|scratch| task(index, scratch));
+    let tasks = m.div_ceil(ROWS) * across;
     match threads {
-        Threads::All => (0..n.div_ceil(COLUMNS)).into_par_iter().for_each(|index| task(index * COLUMNS)),
-        Threads::One => (0..n).step_by(COLUMNS).for_each(task),
+        Threads::All => (0..tasks).into_par_iter().for_each(task),
+        Threads::One => (0..tasks).for_each(task),
     }
+}
+
+/// Returns the terms with the start of each of their blocks along k.
+fn blocks<'a, 'b>(terms: &'b [Term<'a>]) -> impl Iterator<Item = (&'b Term<'a>, usize)> {
+    terms.iter().flat_map(|term| (0..term.k).step_by(DEPTH).map(move |start| (term, start)))
 }
 
 /// Writes part of a row.
@@ -74,11 +109,16 @@ unsafe fn write(place: Place, row: usize, column: usize, sums: &[f32]) {
     }
 }
 
-/// Returns `columns` columns of the matrix from column `first`, in f32.
-fn wide_rows(matrix: Operand<'_>, rows: usize, first: usize, columns: usize) -> Vec<f32> {
-    let mut wide = vec![0.0; rows * columns];
-    for (row, wide) in wide.chunks_exact_mut(columns.max(1)).enumerate() {
-        vectorised(Convert, (wide, &matrix.data[matrix.at + row * matrix.stride + first..][..columns]));
+/// Replaces `wide` by the block of the matrix from `top` and `first`, in f32.
+fn widen(
+    wide: &mut Vec<f32>,
+    matrix: Operand<'_>,
+    (top, first): (usize, usize),
+    (rows, columns): (usize, usize),
+) {
+    wide.resize(rows * columns, 0.0);
+    for (row, wide) in wide.chunks_exact_mut(columns).enumerate() {
+        let at = matrix.at + (top + row) * matrix.stride + first;
+        vectorised(Convert, (wide, &matrix.data[at..][..columns]));
     }
-    wide
 }
