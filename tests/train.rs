@@ -90,8 +90,7 @@ fn an_instruction_set_limits_the_kernels_and_changes_only_rounding() {
         "train data.yaml --model qwen3.yaml --objective kto --max-length 160 --out runs/unknown",
         &[("PROSPECT_MAX_CPU_ISA", "avx10")],
     );
-    let message =
-        "PROSPECT_MAX_CPU_ISA: unknown instruction set `avx10`; use one of scalar, avx2, avx512, avx512_bf16";
+    let message = "PROSPECT_MAX_CPU_ISA: unknown instruction set `avx10`; use one of scalar, avx2, avx512, avx512_bf16, amx_bf16";
     assert!(run.code == Some(1) && run.stderr.contains(message), "{run}");
 }
 

@@ -26,9 +26,11 @@ pub(crate) use mixed::{Convert, Stored};
 
 /// Returns the name of the kernels of products with weights of this type.
 pub(super) fn product_kernels(weights: DType) -> &'static str {
-    let widened = mixed::Kernel::detect() == mixed::Kernel::Widened;
+    let kernel = mixed::Kernel::detect();
     match (weights, Isa::limit()) {
-        (DType::BF16, _) if !widened => "avx512_bf16",
+        #[cfg(target_arch = "x86_64")]
+        (DType::BF16, _) if kernel == mixed::Kernel::AmxBf16 => "amx_bf16",
+        (DType::BF16, _) if kernel != mixed::Kernel::Widened => "avx512_bf16",
         (DType::BF16, Isa::Scalar) => "bf16_widened_to_f32_scalar",
         (DType::BF16, Isa::Avx2) => "bf16_widened_to_f32_avx2",
         (DType::BF16, _) => "bf16_widened_to_f32",

@@ -25,6 +25,9 @@ pub(crate) enum Isa {
     /// AVX-512 with dot products of bf16 pairs.
     #[strum(serialize = "avx512_bf16")]
     Avx512Bf16,
+    /// Tile registers for products of bf16.
+    #[strum(serialize = "amx_bf16")]
+    AmxBf16,
 }
 
 impl Isa {
@@ -39,10 +42,10 @@ impl Isa {
             return isa;
         }
         *LIMIT.get_or_init(|| {
-            let limit = from_variable().ok().flatten().unwrap_or(Self::Avx512Bf16);
+            let limit = from_variable().ok().flatten().unwrap_or(Self::AmxBf16);
             let mut excluded = <Self as VariantArray>::VARIANTS.iter().filter(|isa| **isa > limit);
             // Kernels are those without a limit where it excludes nothing.
-            if excluded.any(|isa| isa.is_available()) { limit } else { Self::Avx512Bf16 }
+            if excluded.any(|isa| isa.is_available()) { limit } else { Self::AmxBf16 }
         })
     }
 
@@ -54,6 +57,7 @@ impl Isa {
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             Self::Avx512 => Self::Avx2.is_available() && is_x86_feature_detected!("avx512f"),
             Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            Self::AmxBf16 => super::mixed::has_tiles(),
         };
         #[cfg(not(target_arch = "x86_64"))]
         let is_available = self == Self::Scalar;
@@ -102,7 +106,7 @@ mod for_tests {
         /// Returns the limits that this machine has kernels for, the last of which is none.
         pub(crate) fn of_this_machine() -> Vec<Self> {
             let available = <Self as VariantArray>::VARIANTS.iter().copied().filter(|isa| isa.is_available());
-            let mut sets: Vec<_> = available.chain([Self::Avx512Bf16]).collect();
+            let mut sets: Vec<_> = available.chain([Self::AmxBf16]).collect();
             sets.dedup();
             sets
         }
@@ -132,9 +136,9 @@ mod tests {
     fn instruction_sets_are_parsed_and_ordered() {
         let names = <Isa as VariantNames>::VARIANTS;
         let sets: Vec<_> = names.iter().map(|name| parse(name).unwrap()).collect();
-        assert_eq!(sets, [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16]);
+        assert_eq!(sets, [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::AmxBf16]);
         assert!(sets.is_sorted());
         let error = parse("avx10").unwrap_err();
-        assert!(error.contains("`avx10`; use one of scalar, avx2, avx512, avx512_bf16"), "{error}");
+        assert!(error.contains("`avx10`; use one of scalar, avx2, avx512, avx512_bf16, amx_bf16"), "{error}");
     }
 }

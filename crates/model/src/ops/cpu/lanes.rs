@@ -33,7 +33,7 @@ pub(crate) fn vectorised<L: Loop<A>, A>(_: L, arguments: A) -> L::Output {
 #[inline(always)]
 fn vectors(isa: Isa) -> pulp::Arch {
     match isa {
-        Isa::Avx512 | Isa::Avx512Bf16 => pulp::Arch::new(),
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::AmxBf16 => pulp::Arch::new(),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3),
         #[cfg(not(target_arch = "x86_64"))]

@@ -2,6 +2,7 @@
 //!
 //! | kernel | machine | operands |
 //! |---|---|---|
+//! | [`avx512`] | AMX-BF16 | packed as pairs along k, one instruction for 16 × 16 sums of 16 pairs |
 //! | [`avx512`] | AVX512-BF16 | packed as pairs along k, one dot-product instruction per pair |
 //! | [`widened`] | all others | widened to f32 block by block, then multiplied by the kernels of `gemm` |
 //!
@@ -19,6 +20,8 @@ mod round;
 mod widened;
 
 pub(super) use attention::{attention, attention_backward};
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::has_tiles;
 use half::bf16;
 pub(super) use layers::{linear, lora_gradients, products};
 pub(crate) use round::{Convert, Stored};
@@ -32,6 +35,9 @@ use super::{
 /// Kernel of the products in mixed precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kernel {
+    /// Tile registers (AMX-BF16).
+    #[cfg(target_arch = "x86_64")]
+    AmxBf16,
     /// Dot products of bf16 pairs (AVX512-BF16).
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
@@ -42,6 +48,10 @@ pub(super) enum Kernel {
 impl Kernel {
     /// Returns the fastest kernel of this machine, up to the limit of instruction sets.
     pub(super) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if Isa::limit() >= Isa::AmxBf16 && avx512::has_tiles() {
+            return Self::AmxBf16;
+        }
         #[cfg(target_arch = "x86_64")]
         if Isa::limit() >= Isa::Avx512Bf16 && avx512::is_available() {
             return Self::Avx512Bf16;
@@ -189,7 +199,11 @@ unsafe fn run(place: Place, (m, n): (usize, usize), terms: &[Term<'_>], threads:
     unsafe {
         match Kernel::detect() {
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512Bf16 => avx512::run(place, (m, n), terms, threads),
+            Kernel::AmxBf16 => avx512::run(avx512::Instructions::Tiles, place, (m, n), terms, threads),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512Bf16 => {
+                avx512::run(avx512::Instructions::DotProducts, place, (m, n), terms, threads);
+            }
             Kernel::Widened => widened::run(place, (m, n), terms, threads),
         }
     }

@@ -2,17 +2,19 @@
 //!
 //! The right matrix is packed in panels of 32 columns whose elements are pairs along k; the left
 //! one is read in place, where a pair is 32 consecutive bits. A tile of 14 × 32 sums stays in
-//! registers. Products of few rows exchange the factors: see [`few_rows`].
+//! registers. Products of few rows exchange the factors: see [`few_rows`]. Machines with AMX multiply
+//! the same panels by tile registers: see [`tiles`].
 
 mod few_rows;
+mod tiles;
 
 use std::{
     arch::x86_64::{
-        __m256bh, __m256i, __m512bh, __m512i, _mm256_mask_storeu_epi16, _mm512_add_ps, _mm512_cvtneps_pbh,
-        _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi16,
-        _mm512_maskz_loadu_ps, _mm512_permutex2var_epi16, _mm512_set1_epi32, _mm512_setzero_ps,
-        _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi32,
-        _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+        __m256bh, __m256i, __m512, __m512bh, __m512i, _mm256_mask_storeu_epi16, _mm512_add_ps,
+        _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps,
+        _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_permutex2var_epi16, _mm512_set1_epi32,
+        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
+        _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
     },
     cell::RefCell,
     mem::transmute,
@@ -40,7 +42,21 @@ const PANELS: usize = 4;
 /// Fewest rows of a task if there are fewer panels than threads.
 const MIN_ROWS: usize = 8 * ROWS;
 
-/// Returns whether this machine has the instructions.
+/// Instructions of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Instructions {
+    /// Dot products of pairs in vectors.
+    DotProducts,
+    /// Products of tile registers.
+    Tiles,
+}
+
+/// Returns whether this machine has tile registers for bf16.
+pub(in crate::ops::cpu) fn has_tiles() -> bool {
+    is_available() && tiles::are_available()
+}
+
+/// Returns whether this machine has dot products of pairs.
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -52,17 +68,15 @@ pub(super) fn is_available() -> bool {
 struct Segment<'a> {
     term: &'a Term<'a>,
     k: Range<usize>,
+    /// Packed pairs. Those beyond k are zero.
+    pairs: usize,
 }
 
 impl Segment<'_> {
-    fn pairs(&self) -> usize {
-        self.k.len().div_ceil(2)
-    }
-
-    /// Returns whether the left matrix must be copied: rows of an odd number of elements end within
-    /// a pair, and rows a multiple of 2 KB apart share the same few lines of the first-level cache.
+    /// Returns whether the left matrix must be copied: rows end before the last pair, and rows a
+    /// multiple of 2 KB apart share the same few lines of the first-level cache.
     fn copies_left(&self) -> bool {
-        self.k.len() % 2 == 1 || (self.term.left.stride * size_of::<bf16>()).is_multiple_of(2048)
+        self.k.len() < 2 * self.pairs || (self.term.left.stride * size_of::<bf16>()).is_multiple_of(2048)
     }
 }
 
@@ -78,15 +92,16 @@ thread_local! {
 }
 
 /// Divides the k of all terms into blocks of at most about [`DEPTH`], each of which is added to the
-/// result at once.
-fn blocks<'a>(terms: &'a [Term<'a>]) -> Vec<Vec<Segment<'a>>> {
+/// result at once. The pairs of a segment are a multiple of `unit`.
+fn blocks<'a>(terms: &'a [Term<'a>], unit: usize) -> Vec<Vec<Segment<'a>>> {
     let mut blocks: Vec<Vec<Segment<'a>>> = Vec::new();
     let mut depth = usize::MAX;
     for term in terms {
         let step = term.k.div_ceil(term.k.div_ceil(DEPTH).max(1)).next_multiple_of(COLUMNS);
         for first in (0..term.k).step_by(step.max(1)) {
-            let segment = Segment { term, k: first..(first + step).min(term.k) };
-            let length = segment.k.len();
+            let k = first..(first + step).min(term.k);
+            let length = k.len();
+            let segment = Segment { term, k, pairs: length.div_ceil(2).next_multiple_of(unit) };
             match blocks.last_mut() {
                 Some(block) if depth + length <= DEPTH => {
                     depth += length;
@@ -106,6 +121,32 @@ fn blocks<'a>(terms: &'a [Term<'a>]) -> Vec<Vec<Segment<'a>>> {
     blocks
 }
 
+/// Writes the first `count` lanes to the row of a result.
+///
+/// # Safety
+/// The machine must have the instructions, and `place` must be valid for `count` columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn write_row(sums: __m512, count: usize, place: Place) {
+    let mask = mask16(count);
+    // SAFETY: guaranteed by the caller; masked lanes are not accessed.
+    unsafe {
+        match place {
+            Place::F32 { to, add, .. } => {
+                let sums = match add {
+                    Some(add) => _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, add)),
+                    None => sums,
+                };
+                _mm512_mask_storeu_ps(to, mask, sums);
+            }
+            Place::Bf16 { to, .. } => {
+                let rounded = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(sums));
+                _mm256_mask_storeu_epi16(to.cast(), mask, rounded);
+            }
+        }
+    }
+}
+
 /// Function that computes a sum of products from the blocks of its terms.
 type RunBlocks = unsafe fn(Place, (usize, usize), &[Vec<Segment<'_>>], Threads);
 
@@ -114,10 +155,21 @@ type RunBlocks = unsafe fn(Place, (usize, usize), &[Vec<Segment<'_>>], Threads);
 /// # Safety
 /// As in `super::run`; the machine must have the instructions, and all operands must be within
 /// their slices.
-pub(super) unsafe fn run(place: Place, (m, n): (usize, usize), terms: &[Term<'_>], threads: Threads) {
+pub(super) unsafe fn run(
+    instructions: Instructions,
+    place: Place,
+    (m, n): (usize, usize),
+    terms: &[Term<'_>],
+    threads: Threads,
+) {
     let exchanged = few_rows::exchanged(m, terms);
-    let run_blocks: RunBlocks = if exchanged.is_some() { few_rows::run } else { run_blocks };
-    let blocks = blocks(exchanged.as_deref().unwrap_or(terms));
+    let (run_blocks, unit): (RunBlocks, _) = match (instructions, exchanged.is_some()) {
+        (Instructions::DotProducts, false) => (run_blocks, 1),
+        (Instructions::DotProducts, true) => (few_rows::run, 1),
+        (Instructions::Tiles, false) => (tiles::run, tiles::PAIRS),
+        (Instructions::Tiles, true) => (tiles::run_exchanged, tiles::PAIRS),
+    };
+    let blocks = blocks(exchanged.as_deref().unwrap_or(terms), unit);
     if let (Place::Bf16 { to, stride }, 2..) = (place, blocks.len()) {
         // Sums of several blocks are rounded once, at the end.
         let mut sums = vec![0.0; m * n];
@@ -139,32 +191,69 @@ pub(super) unsafe fn run(place: Place, (m, n): (usize, usize), terms: &[Term<'_>
 /// # Safety
 /// As in [`run`].
 unsafe fn run_blocks(place: Place, (m, n): (usize, usize), blocks: &[Vec<Segment<'_>>], threads: Threads) {
-    let panels = n.div_ceil(COLUMNS);
-    let count = match threads {
-        Threads::One => 1,
-        Threads::All => rayon::current_num_threads(),
-    };
-    // As many panels as leave no thread idle at the end.
-    let fits = |group: &usize| {
-        let tasks = panels.div_ceil(*group);
-        tasks.is_multiple_of(count) && panels.is_multiple_of(*group) || tasks >= 8 * count
-    };
-    let group = (1..=PANELS).rev().find(fits).unwrap_or(1);
-    let column_tasks = panels.div_ceil(group);
-    let row_tasks = if column_tasks < 2 * count { (4 * count).div_ceil(column_tasks) } else { 1 };
-    let row_tasks = if count == 1 { 1 } else { row_tasks.min(m.div_ceil(MIN_ROWS)).max(1) };
-    let task = |index: usize| {
-        let (column_task, row_task) = (index / row_tasks, index % row_tasks);
-        let columns = column_task * group..((column_task + 1) * group).min(panels);
-        let rows = part(m, row_tasks, row_task);
+    let partition = Partition::new(m, n, MIN_ROWS, threads);
+    partition.run(|rows, panels| {
         SCRATCH.with_borrow_mut(|scratch| {
             // SAFETY: guaranteed by the caller; tasks differ in rows or columns.
-            unsafe { run_task(place, n, rows, columns, blocks, scratch) };
+            unsafe { run_task(place, n, rows, panels, blocks, scratch) };
         });
-    };
-    match count {
-        1 => (0..column_tasks * row_tasks).for_each(task),
-        _ => (0..column_tasks * row_tasks).into_par_iter().for_each(task),
+    });
+}
+
+/// Tasks of a product.
+struct Partition {
+    rows: usize,
+    panels: usize,
+    /// Panels of a task.
+    group: usize,
+    /// Parts of the rows.
+    row_tasks: usize,
+    threads: Threads,
+}
+
+impl Partition {
+    /// Divides `rows` and `columns` into tasks, of at least `min_rows` where there are few panels.
+    fn new(rows: usize, columns: usize, min_rows: usize, threads: Threads) -> Self {
+        let panels = columns.div_ceil(COLUMNS);
+        let count = match threads {
+            Threads::One => 1,
+            Threads::All => rayon::current_num_threads(),
+        };
+        // As many panels as leave no thread idle at the end.
+        let fits = |group: &usize| {
+            let tasks = panels.div_ceil(*group);
+            tasks.is_multiple_of(count) && panels.is_multiple_of(*group) || tasks >= 8 * count
+        };
+        let group = (1..=PANELS).rev().find(fits).unwrap_or(1);
+        let column_tasks = panels.div_ceil(group);
+        let row_tasks = if column_tasks < 2 * count { (4 * count).div_ceil(column_tasks) } else { 1 };
+        let row_tasks = if count == 1 { 1 } else { row_tasks.min(rows.div_ceil(min_rows)).max(1) };
+        Self { rows, panels, group, row_tasks, threads }
+    }
+
+    /// Divides the rows alone: for few columns, whose packing is a small part of a task.
+    fn of_rows(rows: usize, columns: usize, min_rows: usize, threads: Threads) -> Self {
+        let panels = columns.div_ceil(COLUMNS);
+        let count = match threads {
+            Threads::One => 1,
+            Threads::All => 4 * rayon::current_num_threads(),
+        };
+        let row_tasks = rows.div_ceil(min_rows).clamp(1, count);
+        Self { rows, panels, group: panels, row_tasks, threads }
+    }
+
+    /// Calls `task` with the rows and panels of each task.
+    fn run(&self, task: impl Fn(Range<usize>, Range<usize>) + Sync) {
+        let task = |index: usize| {
+            let (column_task, row_task) = (index / self.row_tasks, index % self.row_tasks);
+            let panels = column_task * self.group..((column_task + 1) * self.group).min(self.panels);
+            task(part(self.rows, self.row_tasks, row_task), panels);
+        };
+        let tasks = self.panels.div_ceil(self.group) * self.row_tasks;
+        match self.threads {
+            Threads::One => (0..tasks).for_each(task),
+            Threads::All => (0..tasks).into_par_iter().for_each(task),
+        }
     }
 }
 
@@ -186,27 +275,16 @@ unsafe fn run_task(
     scratch: &mut Scratch,
 ) {
     let Scratch { panels: packed, rows: copied } = scratch;
-    let valid = |panel: usize| COLUMNS.min(n - panel * COLUMNS);
     for (index, block) in blocks.iter().enumerate() {
-        let pairs: usize = block.iter().map(Segment::pairs).sum();
-        let size = (pairs * COLUMNS).max(1);
-        packed.resize(packed.len().max(size * panels.len()), 0);
-        for (panel, packed) in panels.clone().zip(packed.chunks_exact_mut(size)) {
-            let mut rest = packed;
-            for segment in block {
-                let (packed, after) = rest.split_at_mut(segment.pairs() * COLUMNS);
-                rest = after;
-                // SAFETY: the operands hold these rows and columns.
-                unsafe { pack(segment, panel * COLUMNS, valid(panel), packed) };
-            }
-        }
+        // SAFETY: the operands hold these columns.
+        let size = unsafe { pack_panels(block, n, panels.clone(), packed) };
         let tiles = rows.len().div_ceil(ROWS);
         for tile in 0..tiles {
             let tile = part(rows.len(), tiles, tile);
             let (first, height) = (rows.start + tile.start, tile.len());
             let lefts = copy_lefts(block, first, height, copied);
             for (panel, packed) in panels.clone().zip(packed.chunks_exact(size)) {
-                let valid = valid(panel);
+                let valid = COLUMNS.min(n - panel * COLUMNS);
                 let kernel = KERNELS[height - 1][valid.div_ceil(LANES) - 1];
                 let place = tile_place(place, first, panel * COLUMNS, index > 0);
                 // SAFETY: the tile is within the result, and the panel has all pairs of the block.
@@ -214,6 +292,27 @@ unsafe fn run_task(
             }
         }
     }
+}
+
+/// Packs the panels of a block of the right matrices, which have `n` columns, and returns the size of
+/// each.
+///
+/// # Safety
+/// As in [`run`].
+unsafe fn pack_panels(block: &[Segment<'_>], n: usize, panels: Range<usize>, packed: &mut Vec<u32>) -> usize {
+    let pairs: usize = block.iter().map(|segment| segment.pairs).sum();
+    let size = (pairs * COLUMNS).max(1);
+    packed.resize(packed.len().max(size * panels.len()), 0);
+    for (panel, packed) in panels.zip(packed.chunks_exact_mut(size)) {
+        let (first, mut rest) = (panel * COLUMNS, packed);
+        for segment in block {
+            let (packed, after) = rest.split_at_mut(segment.pairs * COLUMNS);
+            rest = after;
+            // SAFETY: guaranteed by the caller.
+            unsafe { pack(segment, first, COLUMNS.min(n - first), packed) };
+        }
+    }
+    size
 }
 
 /// Returns the place of the tile from `row` and `column`. Blocks after the first add to the result.
@@ -243,13 +342,13 @@ const SEGMENTS: usize = 4;
 /// Returns the left rows of every segment, copied if they cannot be read in place.
 fn copy_lefts(block: &[Segment<'_>], first: usize, height: usize, copied: &mut Vec<bf16>) -> Vec<Left> {
     let widths =
-        block.iter().filter(|segment| segment.copies_left()).map(|segment| 2 * segment.pairs() + COLUMNS);
+        block.iter().filter(|segment| segment.copies_left()).map(|segment| 2 * segment.pairs + COLUMNS);
     let size = widths.sum::<usize>() * height;
     copied.resize(copied.len().max(size), bf16::ZERO);
     let mut rest = copied.as_mut_slice();
     let mut lefts = Vec::with_capacity(SEGMENTS);
     for segment in block {
-        let (Operand { data, at, stride }, pairs) = (segment.term.left, segment.pairs());
+        let (Operand { data, at, stride }, pairs) = (segment.term.left, segment.pairs);
         let start = at + first * stride + segment.k.start;
         if !segment.copies_left() {
             lefts.push(Left { rows: data[start..].as_ptr(), stride, pairs });
@@ -268,12 +367,13 @@ fn copy_lefts(block: &[Segment<'_>], first: usize, height: usize, copied: &mut V
     lefts
 }
 
-/// Packs the `valid` columns of a panel from `first` on into `[pairs, 32]`.
+/// Packs the `valid` columns of a panel from `first` on into `[pairs, 32]`, with zeros beyond k.
 ///
 /// # Safety
 /// The machine must have the instructions, and the operand must hold the columns.
 unsafe fn pack(segment: &Segment<'_>, first: usize, valid: usize, packed: &mut [u32]) {
     let k = segment.k.len();
+    packed[k.div_ceil(2) * COLUMNS..].fill(0);
     match segment.term.right {
         Right::Plain(right) => {
             let from = right.as_ptr().wrapping_add(segment.k.start * right.stride + first);

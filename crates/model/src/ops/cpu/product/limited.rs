@@ -71,7 +71,7 @@ pub(super) unsafe fn multiply(isa: Isa, matrices: &Matrices, threads: Parallelis
     // SAFETY: guaranteed by the caller; `V3` exists only on machines with AVX2 and FMA.
     unsafe {
         match isa {
-            Isa::Avx512 | Isa::Avx512Bf16 => return false,
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::AmxBf16 => return false,
             Isa::Avx2 => match <V3 as MixedSimd<f32, f32, f32, f32>>::try_new() {
                 Some(simd) => multiply!(matrices, threads, simd, fma, 8),
                 None => return false,

@@ -7,11 +7,9 @@
 
 use std::{
     arch::x86_64::{
-        __m256bh, __m256i, __m512bh, __m512i, _mm256_dpbf16_ps, _mm256_loadu_si256, _mm256_mask_storeu_epi16,
-        _mm256_set1_epi32, _mm256_setzero_ps, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps,
-        _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps,
-        _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
-        _mm512_zextps256_ps512,
+        __m256bh, __m256i, __m512bh, __m512i, _mm256_dpbf16_ps, _mm256_loadu_si256, _mm256_set1_epi32,
+        _mm256_setzero_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_dpbf16_ps, _mm512_loadu_si512,
+        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_zextps256_ps512,
     },
     mem::transmute,
     ops::Range,
@@ -20,7 +18,7 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
-    COLUMNS, LANES, Left, ROWS, SCRATCH, Segment, copy_lefts, mask16, pack, part, tile_place, transposed,
+    COLUMNS, LANES, Left, ROWS, SCRATCH, Segment, copy_lefts, pack, part, tile_place, transposed, write_row,
 };
 use crate::ops::cpu::{
     mixed::{Place, Right, Term},
@@ -118,10 +116,10 @@ pub(super) unsafe fn run(
 /// # Safety
 /// As in `super::pack`.
 unsafe fn pack_rows(block: &[Segment<'_>], rows: &Range<usize>) -> Vec<u32> {
-    let mut packed = vec![0; block.iter().map(|segment| segment.pairs() * COLUMNS).sum()];
+    let mut packed = vec![0; block.iter().map(|segment| segment.pairs * COLUMNS).sum()];
     let mut rest = packed.as_mut_slice();
     for segment in block {
-        let (packed, after) = rest.split_at_mut(segment.pairs() * COLUMNS);
+        let (packed, after) = rest.split_at_mut(segment.pairs * COLUMNS);
         rest = after;
         // SAFETY: guaranteed by the caller.
         unsafe { pack(segment, rows.start, rows.len(), packed) };
@@ -239,25 +237,9 @@ unsafe fn tile_of_halves<const H: usize>(
 /// # Safety
 /// The machine must have the instructions, and `place` must be valid for the rows and columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn write(columns: &[__m512i; LANES], height: usize, place: Place, rows: usize) {
-    let mask = mask16(height);
+pub(super) unsafe fn write(columns: &[__m512i; LANES], height: usize, place: Place, rows: usize) {
     for (row, sums) in transposed(columns).into_iter().enumerate().take(rows) {
-        let sums = _mm512_castsi512_ps(sums);
-        // SAFETY: guaranteed by the caller; masked lanes are not accessed.
-        unsafe {
-            match place {
-                Place::F32 { to, add, stride } => {
-                    let sums = match add {
-                        Some(add) => _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, add.add(row * stride))),
-                        None => sums,
-                    };
-                    _mm512_mask_storeu_ps(to.add(row * stride), mask, sums);
-                }
-                Place::Bf16 { to, stride } => {
-                    let rounded = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(sums));
-                    _mm256_mask_storeu_epi16(to.add(row * stride).cast(), mask, rounded);
-                }
-            }
-        }
+        // SAFETY: guaranteed by the caller.
+        unsafe { write_row(_mm512_castsi512_ps(sums), height, tile_place(place, row, 0, false)) };
     }
 }
