@@ -77,6 +77,7 @@ fn a_sweep_is_queried_by_name_and_its_report_has_tables() {
         "samples",
         "questions",
         "judgements",
+        "scores",
         "rows",
         "pairs",
         "rejected",
@@ -84,7 +85,8 @@ fn a_sweep_is_queried_by_name_and_its_report_has_tables() {
         assert!(described.iter().any(|column| column["table"] == table), "{table}");
     }
     let tables = place.path("runs/experiment/report/tables");
-    for table in ["runs", "metrics", "heldout", "generations", "samples", "questions", "judgements"] {
+    for table in ["runs", "metrics", "heldout", "generations", "samples", "questions", "judgements", "scores"]
+    {
         assert!(
             fs_err::read(tables.join(format!("{table}.parquet"))).unwrap().starts_with(b"PAR1"),
             "{table}"

@@ -7,8 +7,8 @@ mod settings;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use prospect_runs::{
-    Experiment, Generation, Judgement, MetricsRecord, Opponent, PlannedRun, PolicySample, RecordKind,
-    RunConfig, RunDir, State, Status, SweepDir,
+    Experiment, Generation, ImportedScore, Judgement, MetricsRecord, Opponent, PlannedRun, PolicySample,
+    RecordKind, RunConfig, RunDir, State, Status, SweepDir,
 };
 use serde_json::Value;
 
@@ -45,7 +45,8 @@ pub(crate) fn run_tables(sweep: &SweepDir, experiment: &Experiment) -> Result<Ve
         generations(dirs.clone()),
         samples(dirs.clone()),
         questions(dirs.clone()),
-        judgements(dirs),
+        judgements(dirs.clone()),
+        scores(dirs),
     ])
 }
 
@@ -318,6 +319,29 @@ fn judgements(dirs: Vec<RunDir>) -> Table {
     ];
     let meaning = "A comparison of a completion with another one by a judge";
     Table::of_rows("judgements", meaning, columns, move || of_runs(&dirs, |dir| Ok(dir.judgements()?)))
+}
+
+fn scores(dirs: Vec<RunDir>) -> Table {
+    let columns = vec![
+        run_column(),
+        RowColumn::text("judge", "Name of the tool or of the judge", |of: &Of<ImportedScore>| {
+            of.record.judge.clone()
+        }),
+        RowColumn::text("task", "Task and metric, such as `arc_easy, acc`", |of: &Of<ImportedScore>| {
+            of.record.task.clone()
+        }),
+        RowColumn::text("question", "Id of the question, the same in every run", |of: &Of<ImportedScore>| {
+            of.record.question.clone()
+        }),
+        RowColumn::number("score", "Score, as imported", |of: &Of<ImportedScore>| of.record.score),
+        RowColumn::boolean(
+            "lower_is_better",
+            "True if lower scores are better, as with perplexities",
+            |of: &Of<ImportedScore>| of.record.lower_is_better,
+        ),
+    ];
+    let meaning = "A score of a run on a question, imported from another tool";
+    Table::of_rows("scores", meaning, columns, move || of_runs(&dirs, |dir| Ok(dir.scores()?)))
 }
 
 /// Returns the column with the hash of the prompt.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use prospect_core::config::Document;
 use prospect_data::{PipelineFile, prepare, read_manifest, read_pairs};
 use prospect_runs::{
-    Generation, GenerationMode, Judgement, MetricsRecord, Opponent, PairOutcome, QuestionAnswer,
-    QuestionOutcome, RecordKind, RunConfig, RunDir, State, Status, SweepDir, ThumbOutcome,
+    Generation, GenerationMode, ImportedScore, Judgement, MetricsRecord, Opponent, PairOutcome,
+    QuestionAnswer, QuestionOutcome, RecordKind, RunConfig, RunDir, State, Status, SweepDir, ThumbOutcome,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -114,6 +114,15 @@ fn train(run: &RunDir, dataset: &Path, method: &str, seed: u64) {
         start: answer(true),
         policy: answer(method == "kto" || index > 0),
     };
+    let score = |index: usize| ImportedScore {
+        judge: "harness".to_owned(),
+        task: "arc, acc".to_owned(),
+        question: format!("q{index}"),
+        score: index as f64 / 4.0,
+        lower_is_better: false,
+        import: "i".to_owned(),
+    };
+    run.write_scores(&(0..4).map(score).collect::<Vec<_>>()).unwrap();
     run.write_questions(&(0..4).map(question).collect::<Vec<_>>()).unwrap();
     run.set_status(&Status { state: State::Finished, seconds: 1.5, tokens: 640, reason: None }).unwrap();
 }
@@ -239,7 +248,7 @@ fn a_misspelt_name_is_an_error_with_the_nearest_one() {
         (
             "SELECT * FROM nonsense",
             "the query names an unknown table: `nonsense`; the tables are runs, metrics, heldout, generations, \
-             samples, questions, judgements, rows, pairs, rejected",
+             samples, questions, judgements, scores, rows, pairs, rejected",
         ),
         ("SELECT lable FROM rows", "the query names an unknown column: `lable`; did you mean `label`?"),
         (
@@ -332,7 +341,8 @@ fn parquet_files_hold_the_same_tables_with_plain_types() {
         (schema, reader.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>())
     };
     let database = Database::of_sweep(&sweep).unwrap();
-    for name in ["runs", "metrics", "heldout", "generations", "samples", "questions", "judgements"] {
+    for name in ["runs", "metrics", "heldout", "generations", "samples", "questions", "judgements", "scores"]
+    {
         let (schema, written) = read(&out.join(format!("{name}.parquet")));
         let counted = rows(&database, &format!("SELECT COUNT(*) AS n FROM {name}"));
         assert_eq!(counted, [json!({"n": written})], "{name}");
