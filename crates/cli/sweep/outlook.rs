@@ -10,7 +10,6 @@ use prospect_sweep::{
     ASSUMED_RATE, EvaluationCost, Execution, LoadedExperiment, MemoryEstimate, Parallelism, RecipeSources,
     RemainingWork, SweepPlan, estimate_memory, prepare_datasets, remaining_work,
 };
-use prospect_train::benchmark::{matmul_rate, product_rate};
 
 use crate::{
     locate::locate_cached,
@@ -89,7 +88,7 @@ fn plan_from_cache(
     let largest =
         work.costs.iter().max_by(|one, other| one.step_operations.total_cmp(&other.step_operations));
     let Some(cost) = largest.filter(|cost| cost.step_operations > SMALL) else { return Ok(None) };
-    let seconds = cost.step_operations / training_rate()?;
+    let seconds = cost.step_operations / training_rate(slowest_dtype(&plan))?;
     if work.operations().is_none() && seconds > LONG_STEP {
         warn(format!(
             "warning: an optimizer step of {} on {} takes up to {} on this machine, 100 steps {}, and there {}. {}",
@@ -120,8 +119,11 @@ pub(crate) fn announce(
     if work.runs == 0 {
         return Ok(());
     }
-    let seconds =
-        if is_small(&work) { None } else { expected_seconds(&work, devices(parallelism), rates(&work)?) };
+    let seconds = if is_small(&work) {
+        None
+    } else {
+        expected_seconds(&work, devices(parallelism), rates(&work, slowest_dtype(plan))?)
+    };
     let memory = estimate_memory(plan, parallelism)?.iter().map(MemoryEstimate::peak).max();
     say(describe(&work, seconds, memory));
     if let Some(seconds) = seconds.filter(|seconds| *seconds > DAY) {
@@ -199,25 +201,37 @@ fn devices(parallelism: Parallelism) -> f64 {
     }
 }
 
-/// Measures the rate of matrix products, for a fraction of a second and once per process, and
-/// returns the rate of training steps in floating-point operations per second.
-fn training_rate() -> anyhow::Result<f64> {
+/// Returns the element type of the models whose products take longest.
+fn slowest_dtype(plan: &SweepPlan) -> Dtype {
+    if plan.models.iter().any(|model| model.dtype == Dtype::F32) { Dtype::F32 } else { Dtype::Bf16 }
+}
+
+/// Measures the rate of products with weights of this type, for a fraction of a second and once per
+/// process, and returns the rate of training steps in floating-point operations per second.
+fn training_rate(dtype: Dtype) -> anyhow::Result<f64> {
     static RATE: OnceLock<f64> = OnceLock::new();
     if let Some(rate) = RATE.get() {
         return Ok(*rate);
     }
-    let device = device::by_local_rank(0)?;
-    let (dtype, size) = if device.is_cpu() { (Dtype::F32, 512) } else { (Dtype::Bf16, 4096) };
-    let rate = matmul_rate(&device, dtype, size).context("cannot measure the rate of products")?;
+    let (dtype, size) = if device::by_local_rank(0)?.is_cpu() { (dtype, 1024) } else { (Dtype::Bf16, 4096) };
+    let rate = product_rate(dtype, [size; 3])?;
     Ok(*RATE.get_or_init(|| EFFICIENCY * rate))
 }
 
+/// Measures products of `[rows, inputs]` with weights `[outputs, inputs]`, in floating-point operations
+/// per second.
+fn product_rate(dtype: Dtype, shape: [usize; 3]) -> anyhow::Result<f64> {
+    let seconds = device::product_seconds(&device::by_local_rank(0)?, dtype.to_candle(), shape)
+        .context("cannot measure the rate of products")?;
+    Ok(2.0 * shape.iter().product::<usize>() as f64 / seconds)
+}
+
 /// Measures the rates that the work depends on.
-fn rates(work: &RemainingWork) -> anyhow::Result<Rates> {
-    let training = training_rate()?;
+fn rates(work: &RemainingWork, dtype: Dtype) -> anyhow::Result<Rates> {
+    let training = training_rate(dtype)?;
     let decodes = work.evaluation.is_some_and(|evaluation| evaluation.decoding > 0.0);
     let decoding = match work.prompts_at_once {
-        Some(prompts) if decodes => decoding_rate(prompts)?,
+        Some(prompts) if decodes => decoding_rate(prompts, dtype)?,
         _ => training,
     };
     Ok(Rates { training, decoding })
@@ -225,11 +239,9 @@ fn rates(work: &RemainingWork) -> anyhow::Result<Rates> {
 
 /// Measures the rate of products with one row for each of `prompts`, with a matrix that no cache
 /// holds.
-fn decoding_rate(prompts: usize) -> anyhow::Result<f64> {
-    let device = device::by_local_rank(0)?;
-    let dtype = if device.is_cpu() { Dtype::F32 } else { Dtype::Bf16 };
-    let rate = product_rate(&device, dtype, [prompts, 4096, 4096], 3);
-    Ok(EFFICIENCY * rate.context("cannot measure the rate of products")?)
+fn decoding_rate(prompts: usize, dtype: Dtype) -> anyhow::Result<f64> {
+    let dtype = if device::by_local_rank(0)?.is_cpu() { dtype } else { Dtype::Bf16 };
+    Ok(EFFICIENCY * product_rate(dtype, [prompts, 4096, 4096])?)
 }
 
 #[cfg(test)]
