@@ -80,7 +80,7 @@ pub use recipe::{
     Bytes, Dtype, LoraConfig, ModelFile, ModelStage, PathResolver, Quantization, Recipe, TemplateSource,
     TokenizerSource, Train,
 };
-pub use save::{load_adapter, save_adapter};
+pub use save::{load_adapter, save_adapter, write_tensors};
 pub use template::{AcceptedTurns, ChatMessage, ChatTemplate, EndMarker, RenderedCompletion};
 pub use tokenizer::Tokenizer;
 pub use weights_source::WeightsSource;

@@ -1,14 +1,20 @@
 //! Checkpoints and adapters in the formats of `transformers` and `peft`.
 
-use std::{collections::BTreeMap, path::Path};
-
-use candle_core::{
-    Tensor,
-    safetensors::{load, save},
+use std::{
+    collections::BTreeMap,
+    io::{self, BufWriter, Write},
+    path::Path,
 };
+
+use candle_core::{Tensor, safetensors::load};
+use fs_err::File;
 use prospect_core::{
     checksums,
     files::{write_json, write_whole_at},
+};
+use safetensors::{
+    View,
+    tensor::{Metadata, TensorInfo},
 };
 
 use crate::{
@@ -95,7 +101,82 @@ pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError
 }
 
 fn save_tensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<(), ModelError> {
-    let tensors: std::collections::HashMap<_, _> =
-        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
-    write_whole_at(path, |aside| Ok(save(&tensors, aside)?))
+    let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    write_whole_at(path, |aside| Ok(write_tensors(aside, tensors, &[])?))
+}
+
+/// Writes tensors and entries of metadata to a new safetensors file, in the order of
+/// `safetensors::serialize`.
+///
+/// The crate's own `serialize_to_file` makes a temporary file beside `path`, which a killed process
+/// leaves behind, and which only its owner may read.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_tensors(
+    path: &Path,
+    mut tensors: Vec<(String, Tensor)>,
+    metadata: &[(&str, &str)],
+) -> io::Result<()> {
+    tensors.sort_by(|(name, one), (other_name, other)| {
+        View::dtype(&other).cmp(&View::dtype(&one)).then(name.cmp(other_name))
+    });
+    let mut end = 0;
+    let infos = tensors.iter().map(|(name, tensor)| {
+        let start = end;
+        end += View::data_len(&tensor);
+        let (dtype, shape) = (View::dtype(&tensor), tensor.dims().to_vec());
+        (name.clone(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+    });
+    let entries = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let metadata = if metadata.is_empty() { None } else { Some(entries.collect()) };
+    let header = Metadata::new(metadata, infos.collect()).map_err(io::Error::other)?;
+    let mut header = serde_json::to_vec(&header)?;
+    // Data begins at a multiple of 8 bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)?;
+    for (_, tensor) in &tensors {
+        file.write_all(&View::data(&tensor))?;
+    }
+    file.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn written_tensors_are_those_of_the_safetensors_crate() {
+        let tensor = |dtype, shape: &[usize]| {
+            Tensor::rand(-1f32, 1.0, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+        };
+        let tensors = vec![
+            ("b".to_owned(), tensor(DType::F32, &[3, 2])),
+            ("c".to_owned(), tensor(DType::BF16, &[5])),
+            ("a".to_owned(), tensor(DType::F32, &[1])),
+        ];
+        let entry = ("key", "\"value\"");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tensors");
+        write_tensors(&path, tensors.clone(), &[entry]).unwrap();
+        let metadata = [(entry.0.to_owned(), entry.1.to_owned())].into();
+        assert_eq!(fs_err::read(&path).unwrap(), safetensors::serialize(tensors, Some(metadata)).unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_saved_weights_as_they_may_read_other_files() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| fs_err::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        fs_err::write(folder.path().join("other"), []).unwrap();
+        let tensors = BTreeMap::from([("a".to_owned(), Tensor::new(1f32, &Device::Cpu).unwrap())]);
+        save_tensors(&tensors, &folder.path().join("weights")).unwrap();
+        assert_eq!(mode("weights"), mode("other"));
+    }
 }

@@ -18,7 +18,7 @@ use std::{
 use candle_core::{Device, Tensor};
 use prospect_core::checksums::{ChecksumError, check_named, write_named};
 use prospect_dist::Collective;
-use prospect_model::Parameters;
+use prospect_model::{Parameters, write_tensors};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
@@ -95,8 +95,7 @@ impl Checkpoints {
             .map_err(std::io::Error::from)?;
         let stem = format!("step-{:08}", state.step);
         let path = write_named(&self.folder, &stem, "safetensors", |temporary| {
-            let metadata = [(METADATA_KEY.to_owned(), metadata)].into();
-            safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(std::io::Error::other)
+            write_tensors(temporary, tensors, &[(METADATA_KEY, metadata.as_str())])
         })?;
         // A file of this step or a later one is damaged or of another run.
         let follows = |other: &Path| {
