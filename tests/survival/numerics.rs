@@ -74,3 +74,31 @@ fn weights_that_are_not_finite_are_named_before_the_first_step() {
     let said = assert_one_fails(&place, "step 0: ");
     assert!(said.contains("weights that the run starts from"), "{said}");
 }
+
+#[test]
+fn scores_that_are_not_finite_never_become_labels() {
+    let place = Place::new();
+    place.write(
+        "scores.csv",
+        "prompt,completion,score\na,x,NaN\nb,y,inf\nc,z,0.5\nd,w,-1\ne,v,1e999\nf,u,\ng,t,nan\n",
+    );
+    let run = place
+        .run("prepare scores.csv --out data --set source.binarise.by=threshold --set source.binarise.at=0 --set max_rejected=1");
+    assert_eq!(run.code, Some(0), "{run}");
+    // As in pandas, NaN is a missing score. An infinity is no score.
+    assert!(run.stderr.contains("kept completion_without_score: 2"), "{run}");
+    assert!(run.stderr.contains("rejected wrong_type: 2"), "{run}");
+    let rejected = fs_err::read_to_string(place.path("data/rejected.jsonl")).unwrap();
+    for line in [3, 6] {
+        assert!(rejected.contains(&format!("\"line\":{line},")), "{rejected}");
+    }
+    assert!(
+        run.stderr.lines().any(|line| line.split_whitespace().eq(["train", "2", "0", "1", "1"])),
+        "{run}"
+    );
+    place.write("scores.jsonl", "{\"prompt\": \"a\", \"completion\": \"x\", \"score\": 1e999}\n{\"prompt\": \"b\", \"completion\": \"y\", \"score\": 1}\n");
+    let run = place.run(
+        "prepare scores.jsonl --out lines --set source.binarise.by=threshold --set source.binarise.at=0 --set max_rejected=1",
+    );
+    assert!(run.stderr.contains("rejected not_json: 1"), "{run}");
+}
