@@ -6,6 +6,7 @@
 //! comes from the Hugging Face Hub. [`judge_sweep`] judges every finished run of a sweep. (In synthetic worlds generations carry their true utility, so no
 //! judge needs to be asked.)
 
+mod agreement;
 mod answer_cache;
 mod endpoint;
 mod pretrained;

@@ -11,7 +11,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use prospect_analysis::stats::binomial_exact;
 use prospect_core::files::fingerprint;
 use prospect_data::{Message, Split, read_pairs};
 use prospect_model::{ClassifierInput, ClassifierText, SequenceClassifier, device::Device};
@@ -21,7 +20,7 @@ use rayon::prelude::*;
 
 pub use source::RewardModelSource;
 
-use super::{CompletionPair, Judge, JudgeError, Preference, answer_cache::AnswerCache};
+use super::{CompletionPair, Judge, JudgeError, Preference, agreement::Agreement, answer_cache::AnswerCache};
 use crate::{
     generations::{read_prompts, turns},
     passes,
@@ -198,15 +197,11 @@ impl PretrainedRewardModel {
     fn describe_agreement(&self) -> String {
         let correct = self.agreement.values().filter(|preference| **preference == 1.0).count() as u64;
         let ranked = self.agreement.len() as u64;
-        binomial_exact(correct, ranked).map_or_else(
-            |_| String::new(),
-            |share| {
-                let [value, low, high] = [share.value, share.low, share.high].map(|share| 100.0 * share);
-                format!(
-                    " It ranks {correct} of {ranked} pairs of the judged prompts as people did ({value:.0} %, 95 % \
-                     interval {low:.0} to {high:.0})."
-                )
-            },
+        let agreement = Agreement { correct, ranked };
+        format!(
+            " It ranks {correct} of {ranked} pairs of the judged prompts as people did{}.{}",
+            agreement.share(),
+            agreement.warning()
         )
     }
 

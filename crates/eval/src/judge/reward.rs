@@ -10,7 +10,6 @@ use std::{
     path::Path,
 };
 
-use prospect_analysis::stats::binomial_exact;
 use prospect_core::files::fingerprint;
 use prospect_data::{Message, PairRow, Split, read_pairs};
 use prospect_dist::SingleProcess;
@@ -21,7 +20,7 @@ use prospect_train::{
     TrainingSet, train,
 };
 
-use super::{CompletionPair, Judge, JudgeError, Preference};
+use super::{CompletionPair, Judge, JudgeError, Preference, agreement::Agreement};
 use crate::{passes, rows_of};
 
 /// Fewest training pairs of a reward model.
@@ -198,20 +197,18 @@ impl Judge for RewardModel {
     }
 
     fn about(&self) -> String {
+        let agreement =
+            |trained: &TrainedReward| Agreement { correct: trained.correct, ranked: trained.ranked };
         let descriptions = self.trained.values().map(|trained| {
             let TrainedReward { pairs, correct, ranked, .. } = trained;
-            let interval = binomial_exact(*correct, *ranked).map_or_else(
-                |_| String::new(),
-                |share| {
-                    let [value, low, high] = [share.value, share.low, share.high].map(|share| 100.0 * share);
-                    format!(" ({value:.0} %, 95 % interval {low:.0} to {high:.0})")
-                },
-            );
-            format!("trained on {pairs} pairs, it ranks {correct} of {ranked} pairs of the judged prompts correctly{interval}")
+            let share = agreement(trained).share();
+            format!("trained on {pairs} pairs, it ranks {correct} of {ranked} pairs of the judged prompts correctly{share}")
         });
+        let warning =
+            self.trained.values().map(|trained| agreement(trained).warning()).max().unwrap_or_default();
         format!(
             "A Bradley-Terry reward model that starts from {}, trained on held-out pairs whose prompts have no \
-             generations: {}.",
+             generations: {}.{warning}",
             self.recipe_name,
             descriptions.collect::<Vec<_>>().join("; ")
         )
