@@ -88,7 +88,7 @@ fn plan_from_cache(
     let largest =
         work.costs.iter().max_by(|one, other| one.step_operations.total_cmp(&other.step_operations));
     let Some(cost) = largest.filter(|cost| cost.step_operations > SMALL) else { return Ok(None) };
-    let seconds = cost.step_operations / training_rate(slowest_dtype(&plan))?;
+    let seconds = cost.step_operations / training_rate(rate_dtype(&plan))?;
     if work.operations().is_none() && seconds > LONG_STEP {
         warn(format!(
             "warning: an optimizer step of {} on {} takes up to {} on this machine, 100 steps {}, and there {}. {}",
@@ -122,7 +122,7 @@ pub(crate) fn announce(
     let seconds = if is_small(&work) {
         None
     } else {
-        expected_seconds(&work, devices(parallelism), rates(&work, slowest_dtype(plan))?)
+        expected_seconds(&work, devices(parallelism), rates(&work, rate_dtype(plan))?)
     };
     let memory = estimate_memory(plan, parallelism)?.iter().map(MemoryEstimate::peak).max();
     say(describe(&work, seconds, memory));
@@ -201,9 +201,10 @@ fn devices(parallelism: Parallelism) -> f64 {
     }
 }
 
-/// Returns the element type of the models whose products take longest.
-fn slowest_dtype(plan: &SweepPlan) -> Dtype {
-    if plan.models.iter().any(|model| model.dtype == Dtype::F32) { Dtype::F32 } else { Dtype::Bf16 }
+/// Returns the element type whose products are timed: bf16 on a GPU, f32 on a CPU if a model has it.
+fn rate_dtype(plan: &SweepPlan) -> Dtype {
+    let is_f32 = plan.models.iter().any(|model| model.dtype == Dtype::F32);
+    if is_f32 && DeviceKind::detect() == DeviceKind::Cpu { Dtype::F32 } else { Dtype::Bf16 }
 }
 
 /// Measures the rate of products with weights of this type, for a fraction of a second and once per
@@ -213,7 +214,7 @@ fn training_rate(dtype: Dtype) -> anyhow::Result<f64> {
     if let Some(rate) = RATE.get() {
         return Ok(*rate);
     }
-    let (dtype, size) = if device::by_local_rank(0)?.is_cpu() { (dtype, 1024) } else { (Dtype::Bf16, 4096) };
+    let size = if DeviceKind::detect() == DeviceKind::Cpu { 1024 } else { 4096 };
     let rate = product_rate(dtype, [size; 3])?;
     Ok(*RATE.get_or_init(|| EFFICIENCY * rate))
 }
@@ -231,17 +232,11 @@ fn rates(work: &RemainingWork, dtype: Dtype) -> anyhow::Result<Rates> {
     let training = training_rate(dtype)?;
     let decodes = work.evaluation.is_some_and(|evaluation| evaluation.decoding > 0.0);
     let decoding = match work.prompts_at_once {
-        Some(prompts) if decodes => decoding_rate(prompts, dtype)?,
+        // One row for each prompt, and a matrix that no cache holds.
+        Some(prompts) if decodes => EFFICIENCY * product_rate(dtype, [prompts, 4096, 4096])?,
         _ => training,
     };
     Ok(Rates { training, decoding })
-}
-
-/// Measures the rate of products with one row for each of `prompts`, with a matrix that no cache
-/// holds.
-fn decoding_rate(prompts: usize, dtype: Dtype) -> anyhow::Result<f64> {
-    let dtype = if device::by_local_rank(0)?.is_cpu() { dtype } else { Dtype::Bf16 };
-    Ok(EFFICIENCY * product_rate(dtype, [prompts, 4096, 4096])?)
 }
 
 #[cfg(test)]

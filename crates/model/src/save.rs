@@ -1,7 +1,6 @@
 //! Checkpoints and adapters in the formats of `transformers` and `peft`.
 
 use std::{
-    collections::BTreeMap,
     io::{self, BufWriter, Write},
     path::Path,
 };
@@ -38,7 +37,7 @@ pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelEr
         // None is left after `dequantised`.
         WeightMut::Sharded(_) => None,
     });
-    save_tensors(&tensors.collect(), path)
+    save_tensors(tensors.collect(), path)
 }
 
 /// Writes the adapter of `decoder` to `folder` in PEFT's format, with the hashes of the files;
@@ -51,10 +50,10 @@ pub fn save_adapter(
 ) -> Result<(), ModelError> {
     fs_err::create_dir_all(folder)?;
     let named = decoder.parameters.iter();
-    let tensors: BTreeMap<_, _> = named
+    let tensors: Vec<_> = named
         .map(|(name, parameter)| (format!("base_model.model.{name}"), parameter.value().clone()))
         .collect();
-    save_tensors(&tensors, &folder.join(ADAPTER_WEIGHTS))?;
+    save_tensors(tensors, &folder.join(ADAPTER_WEIGHTS))?;
     // Last component of each adapted layer's name, in layer order.
     let mut modules: Vec<&str> = Vec::new();
     for (name, _) in decoder.parameters.iter() {
@@ -100,8 +99,7 @@ pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError
     Ok(policy)
 }
 
-fn save_tensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<(), ModelError> {
-    let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+fn save_tensors(tensors: Vec<(String, Tensor)>, path: &Path) -> Result<(), ModelError> {
     write_whole_at(path, |aside| Ok(write_tensors(aside, tensors, &[])?))
 }
 
@@ -175,8 +173,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mode = |name: &str| fs_err::metadata(folder.path().join(name)).unwrap().permissions().mode();
         fs_err::write(folder.path().join("other"), []).unwrap();
-        let tensors = BTreeMap::from([("a".to_owned(), Tensor::new(1f32, &Device::Cpu).unwrap())]);
-        save_tensors(&tensors, &folder.path().join("weights")).unwrap();
+        let tensors = vec![("a".to_owned(), Tensor::new(1f32, &Device::Cpu).unwrap())];
+        save_tensors(tensors, &folder.path().join("weights")).unwrap();
         assert_eq!(mode("weights"), mode("other"));
     }
 }

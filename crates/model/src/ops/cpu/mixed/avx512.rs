@@ -51,6 +51,15 @@ pub(super) enum Instructions {
     Tiles,
 }
 
+/// Roles of the factors in a kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Factors {
+    AsGiven,
+    /// The rows of the right matrix are read in place, those of the left one are packed. Sums are written
+    /// transposed.
+    Exchanged,
+}
+
 /// Returns whether this machine has tile registers for bf16.
 pub(in crate::ops::cpu) fn has_tiles() -> bool {
     is_available() && tiles::are_available()
@@ -147,9 +156,6 @@ unsafe fn write_row(sums: __m512, count: usize, place: Place) {
     }
 }
 
-/// Function that computes a sum of products from the blocks of its terms.
-type RunBlocks = unsafe fn(Place, (usize, usize), &[Vec<Segment<'_>>], Threads);
-
 /// Computes a sum of products.
 ///
 /// # Safety
@@ -163,19 +169,23 @@ pub(super) unsafe fn run(
     threads: Threads,
 ) {
     let exchanged = few_rows::exchanged(m, terms);
-    let (run_blocks, unit): (RunBlocks, _) = match (instructions, exchanged.is_some()) {
-        (Instructions::DotProducts, false) => (run_blocks, 1),
-        (Instructions::DotProducts, true) => (few_rows::run, 1),
-        (Instructions::Tiles, false) => (tiles::run, tiles::PAIRS),
-        (Instructions::Tiles, true) => (tiles::run_exchanged, tiles::PAIRS),
-    };
+    let factors = if exchanged.is_some() { Factors::Exchanged } else { Factors::AsGiven };
+    let unit = if instructions == Instructions::Tiles { tiles::PAIRS } else { 1 };
     let blocks = blocks(exchanged.as_deref().unwrap_or(terms), unit);
+    // SAFETY: guaranteed by the caller, if the place is valid.
+    let run = |place| unsafe {
+        match (instructions, factors) {
+            (Instructions::DotProducts, Factors::AsGiven) => run_blocks(place, (m, n), &blocks, threads),
+            (Instructions::DotProducts, Factors::Exchanged) => few_rows::run(place, (m, n), &blocks, threads),
+            (Instructions::Tiles, factors) => tiles::run(place, (m, n), &blocks, factors, threads),
+        }
+    };
     if let (Place::Bf16 { to, stride }, 2..) = (place, blocks.len()) {
         // Sums of several blocks are rounded once, at the end.
         let mut sums = vec![0.0; m * n];
         let wide = Place::F32 { to: sums.as_mut_ptr(), add: None, stride: n };
-        // SAFETY: `sums` has the shape of the result.
-        unsafe { run_blocks(wide, (m, n), &blocks, threads) };
+        // `sums` has the shape of the result.
+        run(wide);
         for (row, sums) in sums.chunks_exact(n).enumerate() {
             for (column, sum) in sums.iter().enumerate() {
                 // SAFETY: within the result, as guaranteed by the caller.
@@ -184,8 +194,7 @@ pub(super) unsafe fn run(
         }
         return;
     }
-    // SAFETY: guaranteed by the caller.
-    unsafe { run_blocks(place, (m, n), &blocks, threads) };
+    run(place);
 }
 
 /// # Safety

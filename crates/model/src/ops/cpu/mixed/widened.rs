@@ -20,14 +20,14 @@ const DEPTH: usize = 512;
 
 /// Blocks of one thread, kept from product to product.
 #[derive(Default)]
-struct Scratch {
+struct WideBlocks {
     left: Vec<f32>,
     right: Vec<f32>,
     sums: Vec<f32>,
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static WIDE_BLOCKS: RefCell<WideBlocks> = RefCell::default();
 }
 
 /// Computes a sum of products.
@@ -36,10 +36,10 @@ thread_local! {
 /// As in `super::run`; all operands must be within their slices.
 pub(super) unsafe fn run(place: Place, (m, n): (usize, usize), terms: &[Term<'_>], threads: Threads) {
     let across = n.div_ceil(COLUMNS);
-    let task = |index: usize, scratch: &mut Scratch| {
+    let task = |index: usize, wide: &mut WideBlocks| {
         let (top, first) = (index / across * ROWS, index % across * COLUMNS);
         let (rows, columns) = (ROWS.min(m - top), COLUMNS.min(n - first));
-        let Scratch { left: wide_left, right: wide_right, sums } = scratch;
+        let WideBlocks { left: wide_left, right: wide_right, sums } = wide;
         sums.clear();
         sums.resize(rows * columns, 0.0);
         for (term, start) in blocks(terms) {
@@ -72,7 +72,7 @@ pub(super) unsafe fn run(place: Place, (m, n): (usize, usize), terms: &[Term<'_>
             unsafe { write(place, top + row, first, sums) };
         }
     };
-    let task = |index: usize| SCRATCH.with_borrow_mut(|scratch| task(index, scratch));
+    let task = |index: usize| WIDE_BLOCKS.with_borrow_mut(|wide| task(index, wide));
     let tasks = m.div_ceil(ROWS) * across;
     match threads {
         Threads::All => (0..tasks).into_par_iter().for_each(task),

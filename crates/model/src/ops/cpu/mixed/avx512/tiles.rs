@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    COLUMNS, LANES, Left, Partition, SCRATCH, Scratch, Segment, copy_lefts, few_rows, pack_panels,
+    COLUMNS, Factors, LANES, Left, Partition, SCRATCH, Scratch, Segment, copy_lefts, few_rows, pack_panels,
     tile_place, write_row,
 };
 use crate::ops::cpu::{mixed::Place, product::Threads};
@@ -72,15 +72,7 @@ fn is_permitted() -> bool {
     false
 }
 
-/// Which factor is the left one of the tiles.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Factors {
-    AsGiven,
-    /// Sums are written transposed.
-    Exchanged,
-}
-
-/// Computes a sum of products.
+/// Computes a sum of products. The result has `m` rows and `n` columns.
 ///
 /// # Safety
 /// As in `super::run`.
@@ -88,37 +80,13 @@ pub(super) unsafe fn run(
     place: Place,
     (m, n): (usize, usize),
     blocks: &[Vec<Segment<'_>>],
-    threads: Threads,
-) {
-    let partition = Partition::new(m, n, MIN_ROWS, threads);
-    // SAFETY: guaranteed by the caller.
-    unsafe { run_tasks(&partition, place, n, blocks, Factors::AsGiven) };
-}
-
-/// Computes a sum of products with exchanged factors. The result has `m` rows and `n` columns.
-///
-/// # Safety
-/// As in `super::run`.
-pub(super) unsafe fn run_exchanged(
-    place: Place,
-    (m, n): (usize, usize),
-    blocks: &[Vec<Segment<'_>>],
-    threads: Threads,
-) {
-    let partition = Partition::of_rows(n, m, ROWS, threads);
-    // SAFETY: guaranteed by the caller.
-    unsafe { run_tasks(&partition, place, m, blocks, Factors::Exchanged) };
-}
-
-/// # Safety
-/// As in `super::run`; the right matrices have `columns` columns.
-unsafe fn run_tasks(
-    partition: &Partition,
-    place: Place,
-    columns: usize,
-    blocks: &[Vec<Segment<'_>>],
     factors: Factors,
+    threads: Threads,
 ) {
+    let (partition, columns) = match factors {
+        Factors::AsGiven => (Partition::new(m, n, MIN_ROWS, threads), n),
+        Factors::Exchanged => (Partition::of_rows(n, m, ROWS, threads), m),
+    };
     partition.run(|rows, panels| {
         SCRATCH.with_borrow_mut(|scratch| {
             for (index, block) in blocks.iter().enumerate() {
@@ -165,17 +133,11 @@ unsafe fn run_block(
             // result has these rows and columns.
             unsafe {
                 multiply(&lefts, packed.as_ptr(), height, &mut sums);
+                let column = panel * COLUMNS;
                 match factors {
-                    Factors::AsGiven => {
-                        write(&sums, height, tile_place(place, first, panel * COLUMNS, false), valid);
-                    }
+                    Factors::AsGiven => write(&sums, height, tile_place(place, first, column, false), valid),
                     Factors::Exchanged => {
-                        write_transposed(
-                            &sums,
-                            height,
-                            tile_place(place, panel * COLUMNS, first, false),
-                            valid,
-                        );
+                        write_transposed(&sums, height, tile_place(place, column, first, false), valid);
                     }
                 }
             }
