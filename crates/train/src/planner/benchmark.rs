@@ -121,7 +121,7 @@ impl Benchmark<'_> {
         let settings = Settings { micro_batch_size: plan.micro_batch_size, ..self.settings.clone() };
         let method = Train::Lora(ADAPTER);
         let activations = Activations::RecomputeFirst(plan.recomputed as usize);
-        let mut timer = StepTimer { device: self.device, ends: Vec::new(), rows: Vec::new(), loss: f64::NAN };
+        let mut timer = StepTimer::new(self.device);
         let examples = train_on_generated(base, method, activations, &settings, &mut timer)?;
 
         let batch = settings.longest_batch(settings.batch_size);
@@ -139,22 +139,27 @@ impl Benchmark<'_> {
             rows: batch.rows,
             examples: (settings.batch_size / examples.completions_per_example()) as u64,
             operations: 2 * flops.forward + flops.adapter + flops.backward,
-            peak: device::peak_memory(self.device)?,
+            peak: timer.peak,
             planned: plan.demand.total(),
             loss: timer.loss,
         })
     }
 }
 
-/// Records when steps end.
+/// Records when steps end, and the peak memory of the timed ones.
 struct StepTimer<'a> {
     device: &'a Device,
     ends: Vec<Instant>,
     rows: Vec<f64>,
     loss: f64,
+    peak: Option<u64>,
 }
 
-impl StepTimer<'_> {
+impl<'a> StepTimer<'a> {
+    fn new(device: &'a Device) -> StepTimer<'a> {
+        StepTimer { device, ends: Vec::new(), rows: Vec::new(), loss: f64::NAN, peak: None }
+    }
+
     /// Median seconds of a step, without the warm-up; NaN if no step was timed.
     fn step_seconds(&self) -> f64 {
         let steps = self.ends.windows(2).skip(WARM_UP as usize);
@@ -166,13 +171,17 @@ impl Observer for StepTimer<'_> {
     fn on_step_end(
         &mut self,
         step: u64,
-        _: u64,
+        total: u64,
         _: &Policy<'_>,
         _: &ReferenceCache,
     ) -> Result<ControlFlow<StopReason>, TrainError> {
         self.device.synchronize()?;
         if step == WARM_UP {
             device::reset_peak_memory(self.device)?;
+        }
+        // What follows the last step is no part of it.
+        if step == total {
+            self.peak = device::peak_memory(self.device)?;
         }
         self.ends.push(Instant::now());
         Ok(ControlFlow::Continue(()))
@@ -358,7 +367,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds: &[u64]| {
             let ends = seconds.iter().map(|at| start + std::time::Duration::from_secs(*at)).collect();
-            StepTimer { device: &Device::Cpu, ends, rows: Vec::new(), loss: 0.0 }.step_seconds()
+            StepTimer { ends, ..StepTimer::new(&Device::Cpu) }.step_seconds()
         };
         assert_eq!(at(&[0, 100, 101, 111, 113]), 2.0);
         assert_eq!(at(&[0, 100, 101, 104]), 2.0);
