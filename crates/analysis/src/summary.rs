@@ -34,7 +34,7 @@ use self::{
     sweep_runs::SweepRuns,
     trials::{selected_settings, trial_results},
     verdict::verdict,
-    win_rates::win_rates,
+    win_rates::{win_rates, withhold_at_chance},
 };
 use crate::AnalysisError;
 
@@ -47,7 +47,8 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     let experiment = sweep.experiment()?;
     let runs = SweepRuns::read(sweep, &experiment)?;
     let mut contrasts = contrasts(&runs)?;
-    let (win_rates, win_rate_contrasts) = win_rates(&runs)?;
+    let (mut win_rates, mut win_rate_contrasts) = win_rates(&runs)?;
+    withhold_at_chance(&sweep.judges()?, &mut win_rates, &mut win_rate_contrasts);
     let (scores, score_contrasts) = scores(&runs)?;
     let points = points(&runs)?;
     withhold_unlearnt(&mut contrasts, &points);

@@ -149,7 +149,9 @@ fn record(
             return Err(unusable(file, &message));
         }
         Some(note) => note,
-        None => JudgeNote { name: judge.clone(), about: String::new(), imports: Vec::new() },
+        None => {
+            JudgeNote { name: judge.clone(), about: String::new(), at_chance: false, imports: Vec::new() }
+        }
     };
     let is_same = |old: &JudgementImport| old.blake3 == import.blake3 || old.file == import.file;
     let (mut old, kept): (Vec<_>, Vec<_>) = note.imports.into_iter().partition(is_same);
@@ -159,7 +161,7 @@ fn record(
             other.imports.iter().cloned().partition(|own| own.blake3 == import.blake3);
         let is_left = renamed.is_empty() || !imports.is_empty();
         let about = if renamed.is_empty() { other.about } else { describe(&imports) };
-        judges.extend(is_left.then_some(JudgeNote { name: other.name, about, imports }));
+        judges.extend(is_left.then_some(JudgeNote { about, imports, ..other }));
         old.extend(renamed);
     }
     let replaced: Vec<String> = old.iter().map(|old| old.id().to_owned()).collect();

@@ -55,6 +55,12 @@ pub trait Judge {
     /// Description in a sentence or two, complete once [`judge`](Self::judge) has been called.
     fn about(&self) -> String;
 
+    /// True if the judge was tested on pairs of the feedback, and is not shown to rank them better
+    /// than chance. Known once [`judge`](Self::judge) has been called.
+    fn at_chance(&self) -> bool {
+        false
+    }
+
     /// Compares completions of prompts from the test split of a prepared `dataset`. The result is
     /// None without a readable answer.
     fn judge(

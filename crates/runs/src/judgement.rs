@@ -99,6 +99,10 @@ pub struct JudgeNote {
     pub name: String,
     /// Method of judging, in a sentence or two.
     pub about: String,
+    /// True if the judge was tested on pairs of the feedback, and is not shown to rank them better
+    /// than chance. Its win rates have no verdict.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_chance: bool,
     /// Imported files, if the judgements were made elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub imports: Vec<JudgementImport>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prospect_core::sample::mean;
-use prospect_runs::{Estimate, Opponent, Verdict, WinRate, WinRateContrast};
+use prospect_runs::{Estimate, JudgeNote, Opponent, Verdict, WinRate, WinRateContrast};
 
 use super::{
     contrasts::{SIGNIFICANT, SamplePair, adjust, no_verdict, pooled_differences, verdict_of},
@@ -167,6 +167,21 @@ pub(super) fn win_rates(
         }
     }
     Ok((rates, contrasts))
+}
+
+/// Withholds the verdicts of judges that are not shown to agree with people.
+pub(super) fn withhold_at_chance(
+    judges: &[JudgeNote],
+    rates: &mut [WinRate],
+    contrasts: &mut [WinRateContrast],
+) {
+    let verdicts = (rates.iter_mut().map(|rate| (&rate.judge, &mut rate.verdict)))
+        .chain(contrasts.iter_mut().map(|contrast| (&contrast.judge, &mut contrast.verdict)));
+    for (judge, verdict) in verdicts {
+        if judges.iter().any(|note| note.at_chance && note.name == *judge) {
+            *verdict = Verdict::Inconclusive;
+        }
+    }
 }
 
 /// Win rates of a judge against an opponent.
@@ -409,6 +424,19 @@ mod tests {
         assert_eq!(rates(&nearly)[0].verdict, Verdict::Better);
         assert_eq!(rates(&nearly[..1])[0].verdict, Verdict::Inconclusive, "one seed");
         assert!(rates(&[vec![judgement(0, None)]]).is_empty());
+    }
+
+    #[test]
+    fn a_judge_at_chance_has_no_verdict() {
+        let mut nearly = vec![(0..30).map(|prompt| judgement(prompt, Some(1.0))).collect::<Vec<_>>(); 3];
+        nearly[1][4].score = Some(0.0);
+        for (at_chance, verdict) in [(false, Verdict::Better), (true, Verdict::Inconclusive)] {
+            let note =
+                JudgeNote { name: "j".to_owned(), about: String::new(), at_chance, imports: Vec::new() };
+            let mut rates = rates(&nearly);
+            withhold_at_chance(&[note], &mut rates, &mut []);
+            assert_eq!(rates[0].verdict, verdict);
+        }
     }
 
     #[test]

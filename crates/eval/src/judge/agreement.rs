@@ -10,6 +10,16 @@ pub(super) struct Agreement {
 }
 
 impl Agreement {
+    /// Counts preferences for people's preferred completions: 1, ½ or 0 each.
+    pub(super) fn new(preferences: impl Iterator<Item = f64>) -> Self {
+        let mut agreement = Self { correct: 0, ranked: 0 };
+        for preference in preferences {
+            agreement.correct += u64::from(preference == 1.0);
+            agreement.ranked += 1;
+        }
+        agreement
+    }
+
     /// Returns the share with its 95 % interval, in words; empty without pairs.
     pub(super) fn share(self) -> String {
         self.bounds().map_or_else(String::new, |[value, low, high]| {
@@ -17,12 +27,18 @@ impl Agreement {
         })
     }
 
-    /// Returns a sentence for a judge that is not shown to agree with people; otherwise nothing.
+    /// True if the judge is not shown to agree with people.
+    pub(super) fn is_at_chance(self) -> bool {
+        self.bounds().is_none_or(|[_, low, _]| low <= 50.0)
+    }
+
+    /// Returns a sentence for a judge at chance; otherwise nothing.
     pub(super) fn warning(self) -> &'static str {
-        if self.bounds().is_some_and(|[_, low, _]| low > 50.0) {
-            return "";
+        if self.is_at_chance() {
+            " Warning: this is not significantly better than chance, so its win rates are no evidence of what people prefer."
+        } else {
+            ""
         }
-        " Warning: this is not significantly better than chance, so its win rates are no evidence of what people prefer."
     }
 
     fn bounds(self) -> Option<[f64; 3]> {
@@ -40,10 +56,13 @@ mod tests {
         // A reward model with 54 of 100 pairs gave a policy of garbage a win rate of 68 %.
         let chance = Agreement { correct: 54, ranked: 100 };
         assert_eq!(chance.share(), " (54 %, 95 % interval 44 to 64)");
-        assert!(chance.warning().contains("not significantly better than chance"));
-        assert_eq!(Agreement { correct: 70, ranked: 100 }.warning(), "");
-        let none = Agreement { correct: 0, ranked: 0 };
+        assert!(chance.is_at_chance() && chance.warning().contains("not significantly better than chance"));
+        let good = Agreement { correct: 70, ranked: 100 };
+        assert!(!good.is_at_chance() && good.warning().is_empty());
+        let none = Agreement::new(std::iter::empty());
         assert_eq!(none.share(), "");
-        assert!(!none.warning().is_empty());
+        assert!(none.is_at_chance());
+        let counted = Agreement::new([1.0, 0.5, 0.0].into_iter());
+        assert_eq!((counted.correct, counted.ranked), (1, 3));
     }
 }

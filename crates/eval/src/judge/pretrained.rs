@@ -193,13 +193,17 @@ impl PretrainedRewardModel {
         Some(Preference { score: preference(ours, theirs), reward: Some(ours - theirs) })
     }
 
-    /// Describes the agreement with the pairs of judged prompts.
+    /// Returns the agreement with the pairs of judged prompts.
+    fn agreement(&self) -> Agreement {
+        Agreement::new(self.agreement.values().copied())
+    }
+
     fn describe_agreement(&self) -> String {
-        let correct = self.agreement.values().filter(|preference| **preference == 1.0).count() as u64;
-        let ranked = self.agreement.len() as u64;
-        let agreement = Agreement { correct, ranked };
+        let agreement = self.agreement();
         format!(
-            " It ranks {correct} of {ranked} pairs of the judged prompts as people did{}.{}",
+            " It ranks {} of {} pairs of the judged prompts as people did{}.{}",
+            agreement.correct,
+            agreement.ranked,
             agreement.share(),
             agreement.warning()
         )
@@ -241,6 +245,10 @@ fn pair_prompt(prompt: &[Message]) -> String {
 impl Judge for PretrainedRewardModel {
     fn name(&self) -> &str {
         self.source.name()
+    }
+
+    fn at_chance(&self) -> bool {
+        self.agreement().is_at_chance()
     }
 
     fn about(&self) -> String {

@@ -48,10 +48,8 @@ struct TrainedReward {
     prompts: BTreeMap<String, Vec<Message>>,
     /// Number of training pairs.
     pairs: usize,
-    /// Pairs of judged prompts that it ranks correctly.
-    correct: u64,
-    /// Pairs of judged prompts.
-    ranked: u64,
+    /// Agreement with the pairs of judged prompts.
+    agreement: Agreement,
 }
 
 impl RewardModel {
@@ -137,17 +135,9 @@ impl RewardModel {
             judged.into_iter().flat_map(|row| [(row.prompt.clone(), row.chosen), (row.prompt, row.rejected)]);
         let rewards = self.rewards(&policy, &sides.collect::<Vec<_>>())?;
         let (sides, _) = rewards.as_chunks::<2>();
-        let preferences: Vec<f64> = sides
-            .iter()
-            .filter_map(|[chosen, rejected]| Some(preference((*chosen)?, (*rejected)?)))
-            .collect();
-        Ok(TrainedReward {
-            policy,
-            prompts,
-            pairs,
-            correct: preferences.iter().filter(|preference| **preference == 1.0).count() as u64,
-            ranked: preferences.len() as u64,
-        })
+        let preferences =
+            sides.iter().filter_map(|[chosen, rejected]| Some(preference((*chosen)?, (*rejected)?)));
+        Ok(TrainedReward { policy, prompts, pairs, agreement: Agreement::new(preferences) })
     }
 
     /// Log-ratios log π/π_ref of completions, in nats; None if a prompt is too long. β is omitted,
@@ -197,21 +187,23 @@ impl Judge for RewardModel {
     }
 
     fn about(&self) -> String {
-        let agreement =
-            |trained: &TrainedReward| Agreement { correct: trained.correct, ranked: trained.ranked };
         let descriptions = self.trained.values().map(|trained| {
-            let TrainedReward { pairs, correct, ranked, .. } = trained;
-            let share = agreement(trained).share();
+            let TrainedReward { pairs, agreement: agreement @ Agreement { correct, ranked }, .. } = trained;
+            let share = agreement.share();
             format!("trained on {pairs} pairs, it ranks {correct} of {ranked} pairs of the judged prompts correctly{share}")
         });
         let warning =
-            self.trained.values().map(|trained| agreement(trained).warning()).max().unwrap_or_default();
+            self.trained.values().map(|trained| trained.agreement.warning()).max().unwrap_or_default();
         format!(
             "A Bradley-Terry reward model that starts from {}, trained on held-out pairs whose prompts have no \
              generations: {}.{warning}",
             self.recipe_name,
             descriptions.collect::<Vec<_>>().join("; ")
         )
+    }
+
+    fn at_chance(&self) -> bool {
+        self.trained.values().any(|trained| trained.agreement.is_at_chance())
     }
 
     fn judge(

@@ -84,7 +84,8 @@ pub fn judge_sweep(
     }
     let mut judges = sweep.judges()?;
     judges.retain(|note| note.name != judge.name());
-    judges.push(JudgeNote { name: judge.name().to_owned(), about: judge.about(), imports: Vec::new() });
+    let name = judge.name().to_owned();
+    judges.push(JudgeNote { name, about: judge.about(), at_chance: judge.at_chance(), imports: Vec::new() });
     judges.sort_by(|a, b| a.name.cmp(&b.name));
     sweep.write_judges(&judges)?;
     Ok(counts)
