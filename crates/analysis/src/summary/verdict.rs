@@ -180,17 +180,34 @@ impl Words<'_> {
         Some(format!("{count}{places}{detectable}."))
     }
 
-    /// Says that runs do not beat chance, and what to change; None if all do.
-    fn unlearnt(&self, contrasts: &[&Contrast]) -> Option<String> {
-        let first = contrasts.first()?;
-        // Series that are evaluated without training have nothing to learn.
-        let is_trained = |name: &String| !self.sweep.experiment.untrained.contains(name);
-        let sides = || {
-            let names = contrasts.iter().flat_map(|contrast| [&contrast.series, &contrast.baseline]);
-            names.zip(contrasts.iter().flat_map(|contrast| contrast.steps))
-        };
+    /// Says which runs do not beat chance, and what to change; empty if all do.
+    fn unlearnt(&self, contrasts: &[&Contrast]) -> Vec<String> {
+        // Comparisons at values of x where the same series have not learnt share a sentence.
+        let mut groups: Vec<(Vec<String>, Vec<&Contrast>)> = Vec::new();
+        for x in xs_of(contrasts) {
+            let here: Vec<&Contrast> = contrasts.iter().copied().filter(|contrast| contrast.x == x).collect();
+            let series = self.trained_series(&here);
+            match groups.iter_mut().find(|(known, _)| *known == series) {
+                Some((_, group)) => group.extend(here),
+                None => groups.push((series, here)),
+            }
+        }
+        let sentences = groups.iter().filter(|(series, _)| !series.is_empty());
+        let mut sentences: Vec<String> =
+            sentences.map(|(series, group)| self.unlearnt_series(series, group)).collect();
+        if !sentences.is_empty() {
+            sentences.push("Train for more steps, raise `train.learning_rate`, or use more data.".to_owned());
+        }
+        sentences
+    }
+
+    /// Says that these series do not beat chance in any of these comparisons.
+    fn unlearnt_series(&self, series: &[String], contrasts: &[&Contrast]) -> String {
+        let sides = contrasts
+            .iter()
+            .flat_map(|contrast| [&contrast.series, &contrast.baseline].into_iter().zip(contrast.steps));
         let mut steps: Vec<u64> =
-            sides().filter(|(name, _)| is_trained(name)).map(|(_, steps)| steps).collect();
+            sides.filter(|(name, _)| self.is_trained(name)).map(|(_, steps)| steps).collect();
         steps.sort_unstable();
         steps.dedup();
         let steps = match (steps.first(), steps.last()) {
@@ -198,25 +215,33 @@ impl Words<'_> {
             (Some(1), _) => "1 optimizer step".to_owned(),
             (steps, _) => format!("{} optimizer steps", steps.copied().unwrap_or_default()),
         };
-        let mut series: Vec<String> = Vec::new();
-        for name in contrasts.iter().flat_map(|contrast| [&contrast.baseline, &contrast.series]) {
-            if !series.contains(name) && is_trained(name) {
-                series.push(name.clone());
-            }
-        }
-        if series.is_empty() {
-            return None;
-        }
-        let measure = if first.measure == Measure::Auc { "AUC" } else { "accuracy" };
+        let is_auc = contrasts.iter().any(|contrast| contrast.measure == Measure::Auc);
+        let measure = if is_auc { "AUC" } else { "accuracy" };
         let place = match self.sweep.xs.numbers.len() {
             0 | 1 => String::new(),
             _ => format!(" {}", uncapitalised(&self.at(&xs_of(contrasts)))),
         };
-        Some(format!(
+        format!(
             "The runs of {} have not learnt yet{place}: no {measure} is significantly above 50 % (chance) after {steps}, \
-             so there is no verdict. Train for more steps, raise `train.learning_rate`, or use more data.",
-            listed(&series)
-        ))
+             so there is no verdict.",
+            listed(series)
+        )
+    }
+
+    /// Names the series on both sides of comparisons, without those that are evaluated without
+    /// training and thus have nothing to learn.
+    fn trained_series(&self, contrasts: &[&Contrast]) -> Vec<String> {
+        let mut series: Vec<String> = Vec::new();
+        for name in contrasts.iter().flat_map(|contrast| [&contrast.baseline, &contrast.series]) {
+            if !series.contains(name) && self.is_trained(name) {
+                series.push(name.clone());
+            }
+        }
+        series
+    }
+
+    fn is_trained(&self, name: &String) -> bool {
+        !self.sweep.experiment.untrained.contains(name)
     }
 
     /// Describes comparisons at one x; None without any.

@@ -192,6 +192,29 @@ fn runs_at_chance_have_not_learnt_and_get_no_verdict() {
 }
 
 #[test]
+fn series_have_not_learnt_only_where_they_are_at_chance() {
+    let experiment = experiment_over("fraction kept", [0.1, 0.5, 1.0].map(Value::from));
+    let at = |series: &str, x: f64, no_verdict| {
+        let series = series.to_owned();
+        Contrast { series, x, no_verdict, detectable: None, ..contrast(0.031, 0.01, 0.052, 0.9) }
+    };
+    let contrasts = [
+        at("ipo", 0.1, Some(NoVerdict::NotLearnt)),
+        at("kto", 0.1, Some(NoVerdict::NotLearnt)),
+        at("kto", 1.0, Some(NoVerdict::NotLearnt)),
+    ];
+    let better = Contrast { verdict: Verdict::Better, ..at("ipo", 1.0, None) };
+    assert_eq!(
+        verdict_on(&experiment, &[&contrasts[..], &[better]].concat()),
+        "The runs of dpo, ipo and kto have not learnt yet at 10 % (fraction kept): no accuracy is significantly above 50 % \
+         (chance) after 7 optimizer steps, so there is no verdict. The runs of dpo and kto have not learnt yet at 100 % \
+         (fraction kept): no accuracy is significantly above 50 % (chance) after 7 optimizer steps, so there is no verdict. \
+         Train for more steps, raise `train.learning_rate`, or use more data. At 100 % (fraction kept), ipo is better than dpo \
+         by 3.1 points (95 % interval 1.0 to 5.2)."
+    );
+}
+
+#[test]
 fn the_primary_comparison_comes_first_and_repetitions_last() {
     let experiment = experiment_over("kept", [0.1, 0.5, 1.0].map(Value::from));
     let mut contrasts = vec![contrast(0.031, 0.01, 0.052, 0.03); 3];
