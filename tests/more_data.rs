@@ -64,6 +64,11 @@ fn three_sizes_give_a_learning_curve_with_intervals() {
     );
     let page = fs_err::read_to_string(place.path("reports/curve/index.html")).unwrap();
     assert!(page.contains("How much more data?") && page.contains("(4 × the largest)"));
+    assert!(page.contains("Held-out accuracy by the number of training rows"));
+    let table = fs_err::read_to_string(place.path("reports/curve/tables/learning_curves.csv")).unwrap();
+    let rows = |kind: &str| table.lines().filter(|line| line.contains(kind)).count();
+    assert_eq!((rows(",measured,"), rows(",predicted,")), (8, 4), "{table}");
+    assert!(place.path("reports/curve/figures/learning-curve-accuracy.png").exists());
 
     // The same sweep tells how much feedback a comparison needs.
     let power = place.run("power curve --gain 10 --seeds 3,8 --pairs 100 --json");

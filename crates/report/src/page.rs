@@ -39,6 +39,7 @@ pub(crate) struct PageFigures {
     frontier: Vec<Figure>,
     retention: Option<Figure>,
     win_rates: Vec<Figure>,
+    learning: Vec<Figure>,
     thumbs: Vec<Figure>,
     training: Vec<Figure>,
     margins: Vec<Figure>,
@@ -60,7 +61,7 @@ impl PageFigures {
             estimates::utility_by_size(sweep),
         ];
         // Where runs have not learnt yet, their curves are the answer.
-        let (learning, training) = if is_unlearnt(sweep) {
+        let (first, training) = if is_unlearnt(sweep) {
             (curves(&[&metrics::HELD_OUT_ACCURACY, &metrics::HELD_OUT_AUC]), Vec::new())
         } else {
             (Vec::new(), curves(&[&metrics::HELD_OUT_ACCURACY]))
@@ -70,7 +71,7 @@ impl PageFigures {
         let transfer =
             means.origins.iter().filter_map(|(origin, table)| transfer::figure(sweep, *origin, table));
         Self {
-            answer: learning
+            answer: first
                 .into_iter()
                 .chain(forest::figure(sweep))
                 .chain(answer.into_iter().flatten())
@@ -79,6 +80,7 @@ impl PageFigures {
             frontier: frontier::figures(sweep),
             retention: retention::figure(sweep),
             win_rates: estimates::win_rates(sweep),
+            learning: learning_curves::figures(sweep),
             thumbs: thumbs::reliability(sweep)
                 .into_iter()
                 .chain(
@@ -102,6 +104,7 @@ impl PageFigures {
             frontier,
             retention,
             win_rates,
+            learning,
             thumbs,
             training,
             margins,
@@ -109,7 +112,7 @@ impl PageFigures {
             noise,
             origins,
         } = self;
-        let later = [win_rates, thumbs, training, margins, likelihood, noise, origins];
+        let later = [win_rates, learning, thumbs, training, margins, likelihood, noise, origins];
         let first = [answer, frontier].into_iter().flatten().chain(retention);
         first.chain(later.into_iter().flatten())
     }
@@ -157,6 +160,7 @@ struct ReportPage<'a> {
     matchups: Vec<(MatchupView, FigureView)>,
     scores: Vec<ScoreTable>,
     learning: Option<LearningView>,
+    learning_figures: Vec<FigureView>,
     thumb_table: Option<ThumbTable>,
     thumbs: Vec<FigureView>,
     running: Option<FigureView>,
@@ -219,6 +223,7 @@ impl<'a> ReportPage<'a> {
             matchups: matchups.zip(views(&figures.win_rates)?).collect(),
             scores: scores::tables(sweep),
             learning: learning_curves::view(sweep),
+            learning_figures: views(&figures.learning)?,
             thumb_table: thumbs::table(sweep),
             thumbs: views(&figures.thumbs)?,
             running: running::figure(sweep).as_ref().map(FigureView::new).transpose()?,

@@ -2,6 +2,7 @@
 
 mod csv;
 mod frontier;
+mod learning_curves;
 mod retention;
 mod runs;
 mod scores;
@@ -26,6 +27,7 @@ pub(crate) fn all(sweep: &SweepData, means: &MeanTables) -> Vec<CsvTable> {
         scores::scores(sweep),
         frontier::frontier(sweep),
         retention::retention(sweep),
+        learning_curves::learning_curves(sweep),
         summary::reference(sweep),
         summary::calibration(sweep),
         runs::rewards(sweep),

@@ -9,7 +9,7 @@ use plotters::{prelude::DrawingBackend, style::text_anchor::HPos};
 use super::{
     canvas::{Canvas, DrawResult, Position, Size, VerticalAnchor},
     figure::{Content, Figure, Panel},
-    font::{fit, text_width},
+    font::{fit, text_width, wrap},
     style::SeriesStyle,
 };
 
@@ -89,7 +89,8 @@ fn draw_swatch<B: DrawingBackend>(
 /// A whole figure with title and legend, for image files.
 pub(crate) struct FigureSheet<'a> {
     figure: &'a Figure,
-    title: String,
+    /// Lines of the title.
+    title: Vec<String>,
     /// Position and text of each legend entry.
     legend: Vec<(Position, String)>,
     columns: usize,
@@ -102,6 +103,8 @@ pub(crate) struct FigureSheet<'a> {
 const MARGIN: f64 = 16.0;
 /// Gap between panels.
 const GAP: f64 = 20.0;
+/// Height of a line of a figure's title.
+const TITLE_LINE: f64 = 20.0;
 
 impl<'a> FigureSheet<'a> {
     /// Lays out a figure with its title.
@@ -126,7 +129,8 @@ impl<'a> FigureSheet<'a> {
         let panel_size = panel_size(figure);
         let columns = figure.panels.len().clamp(1, max_columns);
         let width = columns as f64 * (panel_size.width + GAP) - GAP;
-        let title_height = if is_titled { 34.0 } else { 8.0 };
+        let title = if is_titled { wrap(&figure.title, LARGE, width, 3) } else { Vec::new() };
+        let title_height = if title.is_empty() { 8.0 } else { 14.0 + TITLE_LINE * title.len() as f64 };
         let (mut x, mut y) = (MARGIN, MARGIN + title_height);
         let mut legend = Vec::new();
         for entry in &figure.legend {
@@ -138,7 +142,6 @@ impl<'a> FigureSheet<'a> {
             legend.push(((x, y), label));
             x += entry_width + 24.0;
         }
-        let title = if is_titled { fit(&figure.title, LARGE, width) } else { String::new() };
         let panels_top = if legend.is_empty() { y } else { y + 18.0 };
         Self { figure, title, legend, columns, panel_size, panels_top }
     }
@@ -154,8 +157,9 @@ impl Drawing for FigureSheet<'_> {
     }
 
     fn draw<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> DrawResult<B> {
-        if !self.title.is_empty() {
-            canvas.text(&self.title, (MARGIN, MARGIN), HPos::Left, VerticalAnchor::Top, LARGE, 1.0)?;
+        for (index, line) in self.title.iter().enumerate() {
+            let start = (MARGIN, MARGIN + TITLE_LINE * index as f64);
+            canvas.text(line, start, HPos::Left, VerticalAnchor::Top, LARGE, 1.0)?;
         }
         for (entry, ((x, y), label)) in self.figure.legend.iter().zip(&self.legend) {
             draw_swatch(canvas, entry.style, (*x, *y))?;

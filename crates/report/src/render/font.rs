@@ -62,9 +62,37 @@ pub(super) fn fit(text: &str, size: f64, width: f64) -> String {
     fitted
 }
 
+/// Breaks `text` between words into at most `lines` lines, and truncates each that is wider than
+/// `width`.
+pub(super) fn wrap(text: &str, size: f64, width: f64, lines: usize) -> Vec<String> {
+    let mut wrapped: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let is_last = wrapped.len() == lines;
+        match wrapped.last_mut() {
+            Some(line) if is_last || text_width(&format!("{line} {word}"), size) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => wrapped.push(word.to_owned()),
+        }
+    }
+    wrapped.iter().map(|line| fit(line, size, width)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_titles_are_wrapped() {
+        assert_eq!(wrap("short title", 12.0, 500.0, 2), ["short title"]);
+        let two = wrap("a very long title indeed", 12.0, 80.0, 2);
+        assert_eq!(two.join(" "), "a very long title indeed");
+        assert_eq!(two.len(), 2);
+        let cut = wrap("a very long title indeed that goes on and on", 12.0, 80.0, 2);
+        assert!(cut.len() == 2 && cut[1].ends_with('…'), "{cut:?}");
+        assert!(wrap("", 12.0, 80.0, 2).is_empty());
+    }
 
     #[test]
     fn long_text_is_truncated_to_fit() {

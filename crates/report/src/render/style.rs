@@ -44,8 +44,9 @@ const CLASS_COLOURS: [RGBColor; 2] = [RGBColor(0x11, 0x77, 0x33), RGBColor(0x88,
 pub(crate) enum SeriesStyle {
     /// A series, by its index.
     Series(usize),
-    /// Published results of the series with this index: dashed, with hollow markers.
-    Reference(usize),
+    /// Values of the series with this index that the sweep did not measure, published or predicted:
+    /// dashed, with hollow markers.
+    NotMeasured(usize),
     /// Chosen completions.
     Chosen,
     /// Rejected completions.
@@ -56,7 +57,7 @@ impl SeriesStyle {
     /// Returns the colour of lines, markers and bands.
     pub(crate) fn colour(self) -> RGBColor {
         match self {
-            Self::Series(index) | Self::Reference(index) => COLOURS[index % COLOURS.len()],
+            Self::Series(index) | Self::NotMeasured(index) => COLOURS[index % COLOURS.len()],
             Self::Chosen => CLASS_COLOURS[0],
             Self::Rejected => CLASS_COLOURS[1],
         }
@@ -65,21 +66,21 @@ impl SeriesStyle {
     /// Returns the marker shape.
     pub(crate) fn marker(self) -> MarkerShape {
         match self {
-            Self::Series(index) | Self::Reference(index) => MARKERS[index % MARKERS.len()],
+            Self::Series(index) | Self::NotMeasured(index) => MARKERS[index % MARKERS.len()],
             Self::Chosen | Self::Rejected => MarkerShape::Circle,
         }
     }
 
     /// Returns true if markers are outlines.
     pub(crate) fn is_hollow(self) -> bool {
-        matches!(self, Self::Reference(_))
+        matches!(self, Self::NotMeasured(_))
     }
 
     /// Returns the dash pattern of lines.
     pub(crate) fn dash(self) -> &'static [f64] {
         match self {
             Self::Series(index) => DASHES[index % DASHES.len()],
-            Self::Reference(_) => &[4.0, 3.0],
+            Self::NotMeasured(_) => &[4.0, 3.0],
             Self::Chosen => DASHES[0],
             Self::Rejected => DASHES[1],
         }

@@ -66,7 +66,7 @@ pub(super) fn legend(
 ) -> Vec<LegendEntry> {
     let published = sweep.series.iter().filter(|series| reference.series.contains_key(*series));
     let entry = |series: &String| LegendEntry {
-        style: SeriesStyle::Reference(sweep.series_index(series)),
+        style: SeriesStyle::NotMeasured(sweep.series_index(series)),
         label: label(series),
     };
     published.map(entry).collect()
@@ -84,7 +84,7 @@ pub(super) fn marks(sweep: &SweepData, reference: &PublishedResults, facet: &Fac
     let mut marks = Vec::new();
     for series in &sweep.series {
         let index = sweep.series_index(series);
-        let style = SeriesStyle::Reference(index);
+        let style = SeriesStyle::NotMeasured(index);
         let mut own: Vec<PlacedPoint> = points(sweep, reference)
             .filter(|point| point.series == series)
             .filter_map(|point| {

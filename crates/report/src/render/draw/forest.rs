@@ -16,6 +16,8 @@ use crate::render::{
 /// Width of a phone's screen, so that labels keep their size on it.
 const WIDTH: f64 = 360.0;
 const ROW_HEIGHT: f64 = 46.0;
+/// Height of a row's label.
+const LABEL_HEIGHT: f64 = 20.0;
 /// Distance from the top of a row to its intervals.
 const INTERVALS: f64 = 30.0;
 const GROUP_HEIGHT: f64 = 24.0;
@@ -73,10 +75,12 @@ pub(super) fn draw<B: DrawingBackend>(
         }
         for row in &group.rows {
             draw_detectable(canvas, row, &at, row_top)?;
+            // Interrupted, so that it does not cross labels.
+            let ends = [(zero, row_top + LABEL_HEIGHT), (zero, row_top + ROW_HEIGHT)];
+            canvas.line(&ends, INK, 0.6, 1.0)?;
             row_top += ROW_HEIGHT;
         }
     }
-    canvas.line(&[(zero, top), (zero, bottom)], INK, 0.6, 1.0)?;
     draw_axis(canvas, forest, &at, [left, right, bottom])?;
     let mut row_top = top;
     for group in &forest.groups {
