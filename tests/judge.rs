@@ -254,6 +254,18 @@ fn a_judge_that_always_prefers_the_first_is_inconclusive() {
     assert_eq!(count("ties") + count("unread"), 16);
     assert_eq!(rate["verdict"], "inconclusive");
     assert!(endpoint.keys.lock().unwrap().is_empty());
+
+    // A damaged answer is found, and only that one is asked again.
+    assert!(place.run("verify runs").stdout.contains("1 answer file"));
+    let answers = place.path("runs/said/judges/first.jsonl");
+    let damaged = fs_err::read_to_string(&answers).unwrap().replacen("Response 1", "Response 2", 1);
+    fs_err::write(&answers, damaged).unwrap();
+    let found = place.run("verify runs --repair");
+    assert!(found.stdout.contains("1 answer is damaged or incomplete, the first in line "), "{found}");
+    assert!(found.stderr.contains("the next `prospect judge` that needs them asks again"), "{found}");
+    let asked = endpoint.requests();
+    assert_eq!(judge(&place, &args).code, Some(0));
+    assert_eq!(endpoint.requests(), asked + 1);
 }
 
 #[test]

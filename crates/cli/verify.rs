@@ -99,6 +99,7 @@ fn advice(damage: &Damage, remedy: &Remedy) -> String {
         (Part::Sweep, Some(_)) => "the next `prospect sweep` of its experiment writes it again".to_owned(),
         (Part::Checkpoint, _) => "the run resumes from the checkpoint before, or starts again".to_owned(),
         (Part::ReferenceCache, _) => "the next run that needs them computes the damaged log-probs".to_owned(),
+        (Part::Answers, _) => "the next `prospect judge` that needs them asks again".to_owned(),
         (Part::Dataset | Part::Run, Some(_)) => {
             "the next `prospect sweep` of its experiment makes it again".to_owned()
         }

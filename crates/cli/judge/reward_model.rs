@@ -41,8 +41,7 @@ pub(super) fn open(sweep: &SweepDir, given: &Path, settings: &[String]) -> anyho
     } else {
         (RewardModelSource::folder(given), given.to_owned())
     };
-    let cache = beside(sweep).join(".rewards");
-    let model = PretrainedRewardModel::open(source, &folder, &device::by_local_rank(0)?, &cache);
+    let model = PretrainedRewardModel::open(source, &folder, &device::by_local_rank(0)?, beside(sweep));
     Ok(Box::new(model.with_context(|| format!("cannot judge with {text}"))?))
 }
 

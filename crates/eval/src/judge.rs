@@ -3,8 +3,8 @@
 //! A [`Judge`] compares a policy's completion of a held-out prompt with another one: the preferred
 //! completion of the pair, or another run's. [`Endpoint`] asks a language model behind an
 //! OpenAI-compatible API. [`RewardModel`] is trained on held-out pairs, [`PretrainedRewardModel`]
-//! comes from the Hugging Face Hub. [`judge_sweep`] judges every finished run of a sweep. (In synthetic worlds generations carry their true utility, so no
-//! judge needs to be asked.)
+//! comes from the Hugging Face Hub. [`judge_sweep`] judges every finished run of a sweep. (In
+//! synthetic worlds generations carry their true utility, so no judge needs to be asked.)
 
 mod agreement;
 mod answer_cache;
@@ -17,6 +17,7 @@ mod sweep;
 
 use std::path::Path;
 
+pub use answer_cache::{damaged_answers, is_answers_file, remove_damaged_answers};
 pub use endpoint::{Endpoint, EndpointOptions};
 pub use pretrained::{PretrainedRewardModel, RewardModelSource};
 pub use question::Question;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use prospect_core::{checksums, files::is_temporary};
+use prospect_eval::judge::{damaged_answers, is_answers_file, remove_damaged_answers};
 use prospect_runs::{Holder, RunDir, RunsError, SweepDir};
 use prospect_train::ReferenceCache;
 use serde::Serialize;
@@ -35,6 +36,9 @@ pub enum Part {
     /// Reference log-probs.
     #[strum(to_string = "reference cache")]
     ReferenceCache,
+    /// Answers of a judge, or scores of a reward model.
+    #[strum(to_string = "answer file")]
+    Answers,
     /// A report.
     #[strum(to_string = "report")]
     Report,
@@ -117,6 +121,9 @@ impl Verification {
             } else if kind.is_file() && ReferenceCache::is_cache_file(&path) {
                 let problem = ReferenceCache::damage(&path)?;
                 self.add(Part::ReferenceCache, &path, sweep, problem);
+            } else if kind.is_file() && is_answers_file(&path) {
+                let problem = damaged_answers(&path)?;
+                self.add(Part::Answers, &path, sweep, problem);
             }
         }
         Ok(())
@@ -167,6 +174,10 @@ impl Damage {
             ReferenceCache::remove_damage(&self.path)?;
             return Ok(Remedy::Removed);
         }
+        if self.part == Part::Answers {
+            remove_damaged_answers(&self.path)?;
+            return Ok(Remedy::Removed);
+        }
         if let Some(sweep) = &self.sweep
             && let Some(holder) = SweepDir::at(sweep.clone()).claims().held()?.into_values().next()
         {
@@ -191,9 +202,15 @@ impl Damage {
                 Ok(Remedy::SetAside(target))
             }
             (Part::Report | Part::Sweep, _) => Ok(Remedy::Rewritten),
-            (Part::Dataset | Part::Run | Part::Checkpoint | Part::Model | Part::ReferenceCache, _) => {
-                Ok(Remedy::Unknown)
-            }
+            (
+                Part::Dataset
+                | Part::Run
+                | Part::Checkpoint
+                | Part::Model
+                | Part::ReferenceCache
+                | Part::Answers,
+                _,
+            ) => Ok(Remedy::Unknown),
         }
     }
 }

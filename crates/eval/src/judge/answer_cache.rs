@@ -1,14 +1,14 @@
-//! Cache of an endpoint's answers on disk.
+//! Cache of a judge's answers on disk: of an endpoint, or scores of a reward model.
 
 use std::{
     collections::HashMap,
     io::{Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use fs_err::{File, OpenOptions};
-use prospect_core::files::fingerprint;
+use prospect_core::files::{fingerprint, write_whole};
 use serde::{Deserialize, Serialize};
 
 /// Answers by the hash of the request.
@@ -43,6 +43,60 @@ impl CachedAnswer {
     }
 }
 
+/// Folder of a sweep with the answers of endpoints, a file for each model.
+const ANSWERS: &str = "judges";
+
+/// Folder beside sweeps with the scores of reward models, a file for each model.
+const SCORES: &str = ".rewards";
+
+/// File of an endpoint's answers in a sweep's directory. `model` may have any characters.
+pub(super) fn answers_file(sweep: &Path, model: &str) -> PathBuf {
+    let portable = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    sweep.join(ANSWERS).join(format!("{}.jsonl", model.chars().map(portable).collect::<String>()))
+}
+
+/// File of a reward model's scores, shared by all sweeps in the folder `sweeps`.
+pub(super) fn scores_file(sweeps: &Path, fingerprint: &str) -> PathBuf {
+    sweeps.join(SCORES).join(format!("{fingerprint}.jsonl"))
+}
+
+/// Whether this is a file of answers or scores, by its name and its folder's.
+#[must_use]
+pub fn is_answers_file(path: &Path) -> bool {
+    let folder = path.parent().and_then(Path::file_name);
+    path.extension().is_some_and(|extension| extension == "jsonl")
+        && folder.is_some_and(|folder| folder == ANSWERS || folder == SCORES)
+}
+
+/// Describes the damaged and incomplete lines of a file of answers; None if all are intact.
+pub fn damaged_answers(path: &Path) -> std::io::Result<Option<String>> {
+    let bytes = fs_err::read(path)?;
+    let damaged: Vec<usize> = lines(&bytes)
+        .filter(|(_, line)| CachedAnswer::parse(line).is_none())
+        .map(|(number, _)| number)
+        .collect();
+    let first = damaged.first().map(|first| (first, damaged.len()));
+    Ok(first.map(|(first, count)| {
+        let answers = if count == 1 { "answer is" } else { "answers are" };
+        format!("{count} {answers} damaged or incomplete, the first in line {first}")
+    }))
+}
+
+/// Removes damaged and incomplete lines from a file of answers. No process may be judging with it.
+pub fn remove_damaged_answers(path: &Path) -> std::io::Result<()> {
+    let bytes = fs_err::read(path)?;
+    let intact = lines(&bytes).filter(|(_, line)| CachedAnswer::parse(line).is_some());
+    write_whole(path, |file| {
+        intact.into_iter().try_for_each(|(_, line)| file.write_all(&[line, b"\n"].concat()))
+    })
+}
+
+/// Lists the lines that are not empty with their numbers, from 1.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let lines = bytes.split(|byte| *byte == b'\n').enumerate();
+    lines.filter(|(_, line)| !line.is_empty()).map(|(index, line)| (index + 1, line))
+}
+
 impl AnswerCache {
     /// Opens the cache file at `path`, and creates it if it does not exist. Damaged and incomplete
     /// lines are reported and left out, so these answers are requested again.
@@ -55,13 +109,12 @@ impl AnswerCache {
         file.read_to_end(&mut bytes)?;
         let mut known = HashMap::new();
         let mut damaged = Vec::new();
-        for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        for (number, line) in lines(&bytes) {
             match CachedAnswer::parse(line) {
                 Some(CachedAnswer { question, answer, .. }) => {
                     known.insert(question, answer);
                 }
-                None if line.is_empty() => {}
-                None => damaged.push(index + 1),
+                None => damaged.push(number),
             }
         }
         if let Some(first) = damaged.first() {
@@ -128,10 +181,17 @@ mod tests {
         drop(answers);
         let whole = fs_err::read(&path).unwrap();
         // Without its last byte, the line is still whole.
+        assert_eq!(damaged_answers(&path).unwrap(), None);
         for (position, damaged) in prospect_testkit::flipped(&whole[..whole.len() - 1], whole.len()) {
+            fs_err::write(&path, &damaged).unwrap();
+            assert!(damaged_answers(&path).unwrap().is_some(), "byte {position}");
+            remove_damaged_answers(&path).unwrap();
+            assert_eq!(damaged_answers(&path).unwrap(), None, "byte {position}");
+            let repaired = AnswerCache::open(&path).unwrap();
             fs_err::write(&path, damaged).unwrap();
             let answers = AnswerCache::open(&path).unwrap();
             let found = expected.map(|(question, _)| answers.get(question));
+            assert_eq!(found, expected.map(|(question, _)| repaired.get(question)));
             assert!(found.iter().any(Option::is_none), "byte {position}");
             for (found, (_, expected)) in found.iter().zip(expected) {
                 assert!(found.as_deref().is_none_or(|found| found == expected), "byte {position}");

@@ -27,7 +27,7 @@ use ureq::{
 
 use super::{
     CompletionPair, Judge, JudgeError, Preference,
-    answer_cache::AnswerCache,
+    answer_cache::{AnswerCache, answers_file},
     question::{PreferredResponse, Question, parse_answer},
     rate_limit::RateLimiter,
 };
@@ -105,8 +105,7 @@ impl Endpoint {
 
     /// Path of the answer cache of a model in a sweep's directory.
     pub fn answers_file(sweep: &Path, model: &str) -> PathBuf {
-        let portable = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-        sweep.join("judges").join(format!("{}.jsonl", model.chars().map(portable).collect::<String>()))
+        answers_file(sweep, model)
     }
 
     /// Asks in one order. Returns 1 if the policy's completion is preferred, else 0; None if the

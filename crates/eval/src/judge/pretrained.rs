@@ -20,7 +20,11 @@ use rayon::prelude::*;
 
 pub use source::RewardModelSource;
 
-use super::{CompletionPair, Judge, JudgeError, Preference, agreement::Agreement, answer_cache::AnswerCache};
+use super::{
+    CompletionPair, Judge, JudgeError, Preference,
+    agreement::Agreement,
+    answer_cache::{AnswerCache, scores_file},
+};
 use crate::{
     generations::{read_prompts, turns},
     passes,
@@ -83,16 +87,17 @@ impl DatasetTexts {
 }
 
 impl PretrainedRewardModel {
-    /// Loads the reward model in `folder` onto a device. Scores are stored in the folder `cache`.
+    /// Loads the reward model in `folder` onto a device. Scores are stored beside the sweeps in the
+    /// folder `sweeps`, which share them.
     pub fn open(
         source: RewardModelSource,
         folder: &Path,
         device: &Device,
-        cache: &Path,
+        sweeps: &Path,
     ) -> Result<Self, JudgeError> {
         SequenceClassifier::check(folder, source.pretrained())?;
         let classifier = SequenceClassifier::open(folder, device)?;
-        let cache = AnswerCache::open(&cache.join(format!("{}.jsonl", classifier.fingerprint())))?;
+        let cache = AnswerCache::open(&scores_file(sweeps, classifier.fingerprint()))?;
         Ok(Self {
             source,
             classifier,
