@@ -107,6 +107,8 @@ fn plans_show_prices_of_a_file() {
         "prices.yaml",
         "as_of: today\ncurrency: EUR\nnote: ours\ndevices: { H200: { memory: 141, per_hour: 3 } }\n",
     );
+    let validated = place.run("validate prices.yaml");
+    assert_eq!(validated.stdout, "prices.yaml: ok (prices, by its keys)\n", "{validated}");
     let own = place.run("sweep curve.yaml --dry-run --prices prices.yaml --json");
     let json: Value = serde_json::from_str(&own.stdout).unwrap();
     let cost = &json["price"]["costs"][0];

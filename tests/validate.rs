@@ -92,7 +92,7 @@ fn schemas_are_up_to_date_and_fit_every_shipped_file() {
     let run = place.run("schemas schemas");
     assert_eq!(run.code, Some(0), "{run}");
     let mut schemas = BTreeMap::new();
-    for kind in ["pipeline", "model", "experiment", "theory", "slurm"] {
+    for kind in ["pipeline", "model", "experiment", "theory", "slurm", "prices"] {
         let name = format!("schemas/{kind}.schema.json");
         let fresh = fs_err::read_to_string(place.path(&name)).unwrap();
         let kept = fs_err::read_to_string(repository(&name)).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::path::Path;
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
-use prospect_sweep::{ExperimentFile, SlurmProfileFile};
+use prospect_sweep::{ExperimentFile, PricesFile, SlurmProfileFile};
 use prospect_theory::TheoryFile;
 use schemars::{Schema, schema_for};
 use strum::{Display, VariantArray};
@@ -24,6 +24,8 @@ pub(crate) enum FileKind {
     Theory,
     /// Slurm profile: the resources of a job.
     Slurm,
+    /// Prices of devices.
+    Prices,
 }
 
 impl FileKind {
@@ -35,6 +37,7 @@ impl FileKind {
             Self::Experiment => schema_for!(ExperimentFile),
             Self::Theory => schema_for!(TheoryFile),
             Self::Slurm => schema_for!(SlurmProfileFile),
+            Self::Prices => schema_for!(PricesFile),
         }
     }
 

@@ -9,7 +9,9 @@ use anyhow::bail;
 use prospect_core::{config::Document, errors};
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
-use prospect_sweep::{CheckedExperiment, LoadedExperiment, RecipeSources, SlurmProfile, SweepError, check};
+use prospect_sweep::{
+    CheckedExperiment, LoadedExperiment, PricesFile, RecipeSources, SlurmProfile, SweepError, check,
+};
 use prospect_theory::TheoryFile;
 use serde::Serialize;
 
@@ -18,7 +20,7 @@ use crate::{kind::FileKind, locate::SOURCES, output};
 /// Arguments of `prospect validate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Data recipes, model recipes, experiments and Slurm profiles
+    /// Data recipes, model recipes, experiments, Slurm profiles and prices
     ///
     /// The kind of a file is detected from its keys or its folder.
     #[arg(required = true, value_name = "FILE")]
@@ -72,11 +74,16 @@ fn examine(path: &Path) -> Result<String, String> {
     let document = Document::open(path).map_err(|error| chain(&error))?;
     let Some((kind, evidence)) = FileKind::detect(path, &document) else {
         return Err(document.blame(
-            "unknown kind of file: add `source` (pipeline), `weights` (model), `question` (experiment) or `workers` (Slurm profile)",
+            "unknown kind of file: add `source` (pipeline), `weights` (model), `question` (experiment), `workers` (Slurm profile) or \
+             `devices` (prices)",
         ));
     };
     let finding = format!("{kind}, {evidence}");
     let in_context = |error: String| format!("{error} ({finding})");
+    let in_sweep = |error: SweepError| match error {
+        SweepError::Config(error) => in_context(chain(&error)),
+        error => chain(&error),
+    };
     match kind {
         FileKind::Pipeline => {
             let file = document.read::<PipelineFile>().map_err(|error| in_context(chain(&error)))?;
@@ -91,10 +98,10 @@ fn examine(path: &Path) -> Result<String, String> {
             file.resolve().map_err(|error| document.blame(&chain(&error)))?;
         }
         FileKind::Slurm => {
-            SlurmProfile::read(document).map_err(|error| match error {
-                SweepError::Config(error) => in_context(chain(&error)),
-                error => chain(&error),
-            })?;
+            SlurmProfile::read(document).map_err(in_sweep)?;
+        }
+        FileKind::Prices => {
+            PricesFile::read(&document).map_err(in_sweep)?;
         }
         FileKind::Experiment => {
             let name = path.display().to_string();

@@ -12,7 +12,7 @@ use crate::SweepError;
 /// Prices in the binary.
 const EXAMPLES: &str = include_str!("prices.yaml");
 
-/// Prices of devices, as written.
+/// Prices of devices, for `prospect plan --prices FILE` and `prospect sweep --dry-run --prices FILE`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PricesFile {
@@ -57,10 +57,14 @@ pub struct DeviceCost {
 impl PricesFile {
     /// The prices in the binary, or those of a file.
     pub fn open(path: Option<&Path>) -> Result<Self, SweepError> {
-        let document = match path {
+        Self::read(&match path {
             None => Document::from_text("prices.yaml", EXAMPLES)?,
             Some(path) => Document::open(path)?,
-        };
+        })
+    }
+
+    /// Reads and checks a document.
+    pub fn read(document: &Document) -> Result<Self, SweepError> {
         let prices: Self = document.read()?;
         let is_positive = |number: f64| number.is_finite() && number > 0.0;
         for (name, device) in &prices.devices {
