@@ -83,10 +83,10 @@ fn ablations() {
 #[test]
 fn imbalance() {
     run("imbalance", &[DESIRABLE], 10);
-    run("imbalance-quick", &[DESIRABLE], 6);
+    run("imbalance-quick", &[DESIRABLE], 5);
     run("imbalance-worlds-quick", &[DESIRABLE], 6);
     run("imbalance-undesirable", &[UNDESIRABLE], 10);
-    run("imbalance-undesirable-quick", &[UNDESIRABLE], 6);
+    run("imbalance-undesirable-quick", &[UNDESIRABLE], 5);
 }
 
 #[test]
