@@ -86,7 +86,7 @@ fn imbalance() {
     run("imbalance-quick", &[DESIRABLE], 5);
     run("imbalance-worlds-quick", &[DESIRABLE], 6);
     run("imbalance-undesirable", &[UNDESIRABLE], 10);
-    run("imbalance-undesirable-quick", &[UNDESIRABLE], 5);
+    run("imbalance-undesirable-smoke", &[UNDESIRABLE], 5);
 }
 
 #[test]
