@@ -109,7 +109,7 @@ fn mistral_oasst() {
 #[test]
 fn no_sft() {
     run("no-sft", &[], 4);
-    run("no-sft-quick", &[], 4);
+    run("no-sft-smoke", &[], 4);
 }
 
 #[test]
