@@ -257,12 +257,16 @@ fn a_judge_that_always_prefers_the_first_is_inconclusive() {
 
     // A damaged answer is found, and only that one is asked again.
     assert!(place.run("verify runs").stdout.contains("1 answer file"));
+    // A folder of the same name elsewhere is not Prospect's.
+    fs_err::create_dir(place.path("runs/judges")).unwrap();
+    place.write("runs/judges/notes.jsonl", "{\"mine\": 1}\n");
     let answers = place.path("runs/said/judges/first.jsonl");
     let damaged = fs_err::read_to_string(&answers).unwrap().replacen("Response 1", "Response 2", 1);
     fs_err::write(&answers, damaged).unwrap();
     let found = place.run("verify runs --repair");
     assert!(found.stdout.contains("1 answer is damaged or incomplete, the first in line "), "{found}");
     assert!(found.stderr.contains("the next `prospect judge` that needs them asks again"), "{found}");
+    assert_eq!(fs_err::read_to_string(place.path("runs/judges/notes.jsonl")).unwrap(), "{\"mine\": 1}\n");
     let asked = endpoint.requests();
     assert_eq!(judge(&place, &args).code, Some(0));
     assert_eq!(endpoint.requests(), asked + 1);

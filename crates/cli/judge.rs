@@ -9,7 +9,9 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use anyhow::anyhow;
 use clap::builder::TypedValueParser;
 use prospect_core::secret::Secret;
-use prospect_eval::judge::{Endpoint, EndpointOptions, Judge, JudgedCounts, Question, judge_sweep};
+use prospect_eval::judge::{
+    Endpoint, EndpointOptions, Judge, JudgedCounts, Question, answers_file, judge_sweep,
+};
 use prospect_runs::{Opponent, SweepDir};
 
 use crate::{allocator, output, output::say, report};
@@ -106,7 +108,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })?;
     let JudgedCounts { comparisons, unread } = match (&args.endpoint, &args.model, &args.reward_model) {
         (Some(address), Some(model), _) => {
-            let file = Endpoint::answers_file(sweep.path(), model);
+            let file = answers_file(sweep.path(), model);
             let mut judge = Endpoint::new(args.endpoint(address, model)?, &file)?;
             run_judge(&sweep, &mut judge, args)?
         }

@@ -17,7 +17,7 @@ mod sweep;
 
 use std::path::Path;
 
-pub use answer_cache::{damaged_answers, is_answers_file, remove_damaged_answers};
+pub use answer_cache::{answers_file, damaged_answers, is_answers_file, remove_damaged_answers};
 pub use endpoint::{Endpoint, EndpointOptions};
 pub use pretrained::{PretrainedRewardModel, RewardModelSource};
 pub use question::Question;

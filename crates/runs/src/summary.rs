@@ -438,6 +438,19 @@ pub struct LearningCurve {
     pub predicted: Vec<LearningPoint>,
 }
 
+impl LearningCurve {
+    /// Returns the measured sizes, then the predicted ones.
+    pub fn points(&self) -> impl Iterator<Item = &LearningPoint> {
+        self.measured.iter().chain(&self.predicted)
+    }
+
+    /// Returns the largest measured number of training rows.
+    #[must_use]
+    pub fn largest(&self) -> f64 {
+        self.measured.iter().map(|point| point.rows).fold(0.0, f64::max)
+    }
+}
+
 /// Value at one number of training rows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LearningPoint {

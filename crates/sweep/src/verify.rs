@@ -121,7 +121,7 @@ impl Verification {
             } else if kind.is_file() && ReferenceCache::is_cache_file(&path) {
                 let problem = ReferenceCache::damage(&path)?;
                 self.add(Part::ReferenceCache, &path, sweep, problem);
-            } else if kind.is_file() && is_answers_file(&path) {
+            } else if kind.is_file() && is_answers_file(&path, sweep) {
                 let problem = damaged_answers(&path)?;
                 self.add(Part::Answers, &path, sweep, problem);
             }
@@ -174,10 +174,6 @@ impl Damage {
             ReferenceCache::remove_damage(&self.path)?;
             return Ok(Remedy::Removed);
         }
-        if self.part == Part::Answers {
-            remove_damaged_answers(&self.path)?;
-            return Ok(Remedy::Removed);
-        }
         if let Some(sweep) = &self.sweep
             && let Some(holder) = SweepDir::at(sweep.clone()).claims().held()?.into_values().next()
         {
@@ -201,16 +197,14 @@ impl Damage {
                 fs_err::rename(&self.path, &target)?;
                 Ok(Remedy::SetAside(target))
             }
+            (Part::Answers, _) => {
+                remove_damaged_answers(&self.path)?;
+                Ok(Remedy::Removed)
+            }
             (Part::Report | Part::Sweep, _) => Ok(Remedy::Rewritten),
-            (
-                Part::Dataset
-                | Part::Run
-                | Part::Checkpoint
-                | Part::Model
-                | Part::ReferenceCache
-                | Part::Answers,
-                _,
-            ) => Ok(Remedy::Unknown),
+            (Part::Dataset | Part::Run | Part::Checkpoint | Part::Model | Part::ReferenceCache, _) => {
+                Ok(Remedy::Unknown)
+            }
         }
     }
 }

@@ -50,7 +50,7 @@ const ANSWERS: &str = "judges";
 const SCORES: &str = ".rewards";
 
 /// File of an endpoint's answers in a sweep's directory. `model` may have any characters.
-pub(super) fn answers_file(sweep: &Path, model: &str) -> PathBuf {
+pub fn answers_file(sweep: &Path, model: &str) -> PathBuf {
     let portable = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     sweep.join(ANSWERS).join(format!("{}.jsonl", model.chars().map(portable).collect::<String>()))
 }
@@ -60,12 +60,12 @@ pub(super) fn scores_file(sweeps: &Path, fingerprint: &str) -> PathBuf {
     sweeps.join(SCORES).join(format!("{fingerprint}.jsonl"))
 }
 
-/// Whether this is a file of answers or scores, by its name and its folder's.
+/// Whether this is a file of answers in the directory of a `sweep`, or of scores, by its name.
 #[must_use]
-pub fn is_answers_file(path: &Path) -> bool {
-    let folder = path.parent().and_then(Path::file_name);
-    path.extension().is_some_and(|extension| extension == "jsonl")
-        && folder.is_some_and(|folder| folder == ANSWERS || folder == SCORES)
+pub fn is_answers_file(path: &Path, sweep: Option<&Path>) -> bool {
+    let Some(folder) = path.parent() else { return false };
+    let is_known = folder.ends_with(SCORES) || sweep.is_some_and(|sweep| folder == sweep.join(ANSWERS));
+    is_known && path.extension().is_some_and(|extension| extension == "jsonl")
 }
 
 /// Describes the damaged and incomplete lines of a file of answers; None if all are intact.
@@ -75,14 +75,13 @@ pub fn damaged_answers(path: &Path) -> std::io::Result<Option<String>> {
         .filter(|(_, line)| CachedAnswer::parse(line).is_none())
         .map(|(number, _)| number)
         .collect();
-    let first = damaged.first().map(|first| (first, damaged.len()));
-    Ok(first.map(|(first, count)| {
-        let answers = if count == 1 { "answer is" } else { "answers are" };
-        format!("{count} {answers} damaged or incomplete, the first in line {first}")
+    Ok(damaged.first().map(|first| {
+        let answers = if damaged.len() == 1 { "answer is" } else { "answers are" };
+        format!("{} {answers} damaged or incomplete, the first in line {first}", damaged.len())
     }))
 }
 
-/// Removes damaged and incomplete lines from a file of answers. No process may be judging with it.
+/// Removes damaged and incomplete lines from a file of answers, which no process may be using.
 pub fn remove_damaged_answers(path: &Path) -> std::io::Result<()> {
     let bytes = fs_err::read(path)?;
     let intact = lines(&bytes).filter(|(_, line)| CachedAnswer::parse(line).is_some());

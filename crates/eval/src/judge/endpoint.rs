@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -27,7 +27,7 @@ use ureq::{
 
 use super::{
     CompletionPair, Judge, JudgeError, Preference,
-    answer_cache::{AnswerCache, answers_file},
+    answer_cache::AnswerCache,
     question::{PreferredResponse, Question, parse_answer},
     rate_limit::RateLimiter,
 };
@@ -101,11 +101,6 @@ impl Endpoint {
         let answers = AnswerCache::open(answers)?;
         let rate_limiter = RateLimiter::new(options.per_minute);
         Ok(Self { options, url, answers, rate_limiter, agent, undecided: 0, judged: 0 })
-    }
-
-    /// Path of the answer cache of a model in a sweep's directory.
-    pub fn answers_file(sweep: &Path, model: &str) -> PathBuf {
-        answers_file(sweep, model)
     }
 
     /// Asks in one order. Returns 1 if the policy's completion is preferred, else 0; None if the

@@ -42,7 +42,7 @@ pub(crate) fn view(sweep: &SweepData) -> Option<LearningView> {
 }
 
 fn rows(curve: &LearningCurve) -> Vec<LearningRow> {
-    let largest = curve.measured.iter().map(|point| point.rows).fold(0.0, f64::max);
+    let largest = curve.largest();
     let row = |point: &LearningPoint| {
         let size = format::plain(point.rows.round());
         LearningRow {
@@ -60,7 +60,7 @@ fn rows(curve: &LearningCurve) -> Vec<LearningRow> {
             predicted: point.gain.is_some(),
         }
     };
-    curve.measured.iter().chain(&curve.predicted).map(row).collect()
+    curve.points().map(row).collect()
 }
 
 fn name_of(measure: Measure) -> &'static str {
@@ -85,7 +85,7 @@ pub(crate) fn figures(sweep: &SweepData) -> Vec<Figure> {
 fn figure(sweep: &SweepData, measure: Measure, curves: &[&LearningCurve]) -> Figure {
     let name = name_of(measure);
     let title = format!("Held-out {name} by the number of training rows");
-    let points = || curves.iter().flat_map(|curve| curve.measured.iter().chain(&curve.predicted));
+    let points = || curves.iter().flat_map(|curve| curve.points());
     let values = points().flat_map(|point| [point.value.low, point.value.value, point.value.high]);
     let y = Scale::covering(&format!("held-out {name}"), values.chain([0.5]), format::percent_tick);
     let (mut marks, mut facts) = (vec![PlotMark::Rule { y: 0.5, text: "chance".to_owned() }], Vec::new());
@@ -99,7 +99,7 @@ fn figure(sweep: &SweepData, measure: Measure, curves: &[&LearningCurve]) -> Fig
                 format::plain(point.rows.round())
             )
         };
-        let points = curve.measured.iter().chain(&curve.predicted).map(fact);
+        let points = curve.points().map(fact);
         facts.push(format!("{}: {}", curve.series, points.collect::<Vec<_>>().join(", ")));
     }
     let panel = Panel {
@@ -122,11 +122,10 @@ fn figure(sweep: &SweepData, measure: Measure, curves: &[&LearningCurve]) -> Fig
 fn curve_marks(sweep: &SweepData, curve: &LearningCurve) -> Vec<PlotMark> {
     let index = sweep.series_index(&curve.series);
     let shift = DODGE * (index as f64 - (sweep.series.len().saturating_sub(1)) as f64 / 2.0);
-    let largest = largest_rows(curve);
+    let largest = curve.largest();
     let place = |point: &LearningPoint| ((point.rows / largest).log2() + shift, point.value.value);
     let from = curve.measured.len().saturating_sub(1);
-    let predicted: Vec<LearningPoint> =
-        curve.measured[from..].iter().chain(&curve.predicted).copied().collect();
+    let predicted: Vec<LearningPoint> = curve.points().skip(from).copied().collect();
     let styled =
         [(SeriesStyle::NotMeasured(index), &predicted), (SeriesStyle::Series(index), &curve.measured)];
     let mut marks = Vec::new();
@@ -141,15 +140,11 @@ fn curve_marks(sweep: &SweepData, curve: &LearningCurve) -> Vec<PlotMark> {
     marks
 }
 
-fn largest_rows(curve: &LearningCurve) -> f64 {
-    curve.measured.iter().map(|point| point.rows).fold(1.0, f64::max)
-}
-
 /// Returns the scale of sizes relative to the largest measured one, in doublings.
 fn size_scale(curves: &[&LearningCurve]) -> Scale {
     let sizes = |curve: &&LearningCurve| -> Vec<f64> {
-        let largest = largest_rows(curve);
-        curve.measured.iter().chain(&curve.predicted).map(|point| (point.rows / largest).log2()).collect()
+        let largest = curve.largest();
+        curve.points().map(|point| (point.rows / largest).log2()).collect()
     };
     let mut positions: Vec<f64> = curves.iter().flat_map(sizes).collect();
     positions.sort_by(f64::total_cmp);

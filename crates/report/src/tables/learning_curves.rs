@@ -15,9 +15,8 @@ pub(super) fn learning_curves(sweep: &SweepData) -> CsvTable {
         row
     };
     let all = sweep.summary.iter().filter_map(|summary| summary.learning_curves.as_ref());
-    let rows = all
-        .flat_map(|all| &all.curves)
-        .flat_map(|curve| curve.measured.iter().chain(&curve.predicted).map(move |point| row(curve, point)));
+    let rows =
+        all.flat_map(|all| &all.curves).flat_map(|curve| curve.points().map(move |point| row(curve, point)));
     CsvTable {
         name: "learning_curves",
         columns: columns(&[
