@@ -90,7 +90,7 @@ enum Command {
     Preview(preview::Args),
     /// Rank the labels of a dataset that look wrong, by signals and by policies that never saw them
     Triage(triage::Args),
-    /// Check recipes, experiments and Slurm profiles without running anything
+    /// Check recipes, experiments, Slurm profiles and prices without running anything
     Validate(validate::Args),
     /// Find training settings that fit a memory budget
     Plan(plan::Args),
