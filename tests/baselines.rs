@@ -61,6 +61,13 @@ fn an_adapter_and_the_start_are_series_of_their_own() {
     place.write("after.yaml", experiment(&baselines, "deployed"));
     let planned = place.run("sweep after.yaml --dry-run");
     assert!(planned.stdout.contains("8 runs") && planned.stdout.contains("method = untouched"), "{planned}");
+    // The adapter is merged into a second copy of the weights. The start is there anyway.
+    let plan: Value = serde_json::from_str(&place.run("sweep after.yaml --dry-run --json").stdout).unwrap();
+    let rows = plan["memory"].as_array().unwrap();
+    let [rest @ .., deployed] = rows.as_slice() else { panic!("{plan}") };
+    assert_eq!(deployed["objective"], "baseline deployed");
+    assert_eq!(deployed["baseline"], deployed["train_plan"]["demand"]["frozen"]);
+    assert!(rest.len() == 2 && rest.iter().all(|row| row["baseline"] == 0), "{plan}");
     let after = place.run("sweep after.yaml");
     assert_eq!(after.code, Some(0), "{after}");
 
