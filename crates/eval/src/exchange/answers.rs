@@ -7,9 +7,11 @@ use std::{
 
 use prospect_core::files::hash_file;
 use prospect_data::read_objects;
+use prospect_model::{Recipe, Tokenizer};
 use prospect_runs::{
     Experiment, Generation, GenerationMode, GenerationSource, Judgement, Opponent, PlannedRun, SweepDir,
 };
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{RequestId, weights_folder, weights_hash};
@@ -45,7 +47,8 @@ const TWICE: Skip = "a second answer to one request";
 /// An answer of the engine.
 struct Answer {
     text: String,
-    tokens: Option<usize>,
+    /// Tokens by the engine's count, which may include the end token.
+    counted: Option<usize>,
     ended: bool,
     model: String,
 }
@@ -208,13 +211,16 @@ impl Checks<'_> {
         let planned = self.experiment.runs.iter().find(|planned| planned.id == id);
         let prompts = planned.and_then(|planned| self.prompts.get(&planned.data));
         let prompts = prompts.ok_or_else(|| JudgeError::Unusable(format!("run {id} has no prompts")))?;
+        let tokenizer = tokenizer(self.sweep, id);
         let generation = |(prompt_id, answer): (&String, &Answer)| {
+            let completion = answer.text.trim().to_owned();
+            let tokens = tokenizer.as_ref().and_then(|tokenizer| tokenizer.encode(&completion).ok());
             let texts = prompts.get(prompt_id)?;
             Some(Generation {
                 prompt_id: prompt_id.clone(),
                 prompt: texts.prompt.clone(),
-                completion: answer.text.trim().to_owned(),
-                tokens: answer.tokens.unwrap_or(0),
+                tokens: tokens.map(|tokens| tokens.len()).or(answer.counted).unwrap_or(0),
+                completion,
                 ended: answer.ended,
                 mode: run.mode.unwrap_or(GenerationMode::Greedy),
                 chosen: texts.chosen.clone(),
@@ -224,6 +230,15 @@ impl Checks<'_> {
         };
         Ok(run.answers.iter().filter_map(generation).collect())
     }
+}
+
+/// Returns the tokenizer of a run; None if its model is not on this machine.
+///
+/// Engines differ in whether their counts include the end token, so answers are tokenized again.
+fn tokenizer(sweep: &SweepDir, id: &str) -> Option<Tokenizer> {
+    let config = sweep.run(id).config().ok()?;
+    let (tokenizer, _) = Recipe::deserialize(&config.model).ok()?.load_text().ok()?;
+    Some(tokenizer)
 }
 
 /// Reads an answer to a chat or to a plain completion; None if the engine failed.
@@ -236,7 +251,7 @@ fn answer(record: &Map<String, Value>) -> Option<Answer> {
     let tokens = body.pointer("/usage/completion_tokens").and_then(Value::as_u64);
     Some(Answer {
         text: text.to_owned(),
-        tokens: tokens.map(|tokens| tokens as usize),
+        counted: tokens.map(|tokens| tokens as usize),
         ended: choice.get("finish_reason").and_then(Value::as_str) == Some("stop"),
         model: body.get("model").and_then(Value::as_str).unwrap_or_default().to_owned(),
     })
@@ -251,7 +266,7 @@ mod tests {
     #[test]
     fn answers_to_chats_and_completions_are_read() {
         let read =
-            |record: Value| answer(record.as_object().unwrap()).map(|one| (one.text, one.tokens, one.ended));
+            |record: Value| answer(record.as_object().unwrap()).map(|one| (one.text, one.counted, one.ended));
         let chat = json!({"response": {"status_code": 200, "body": {"model": "m", "usage": {"completion_tokens": 3},
             "choices": [{"message": {"role": "assistant", "content": "Hi."}, "finish_reason": "stop"}]}}, "error": null});
         assert_eq!(read(chat), Some(("Hi.".to_owned(), Some(3), true)));

@@ -4,7 +4,8 @@
 
 Reads export.json and prompts/ in FOLDER (default: the folder of this file) and writes
 answers/NAME.jsonl for every run, in the format of OpenAI's batch API. Prompts are passed as tokens,
-so the engine's own chat template is not used. --model replaces the base model, for example by the
+so the engine's own chat template is not used. Weights have the element type of the run: by itself,
+vLLM would round those of float32 to 16 bits. --model replaces the base model, for example by the
 folder that `prospect export models/NAME.yaml` wrote.
 """
 
@@ -39,12 +40,12 @@ def main():
     sampling = export["sampling"]
     by_base = {}
     for run in export["runs"]:
-        by_base.setdefault(arguments.model or run["base"], []).append(run)
+        by_base.setdefault((arguments.model or run["base"], run["dtype"]), []).append(run)
     answers = arguments.folder / "answers"
     answers.mkdir(exist_ok=True)
-    for base, runs in by_base.items():
+    for (base, dtype), runs in by_base.items():
         ranks = [rank(run["adapter"]) for run in runs if run["adapter"]]
-        llm = LLM(model=base, enable_lora=bool(ranks), max_lora_rank=max(ranks, default=16))
+        llm = LLM(model=base, dtype=dtype, enable_lora=bool(ranks), max_lora_rank=max(ranks, default=16))
         for index, run in enumerate(runs):
             lines = (arguments.folder / "prompts" / f"{run['name']}.jsonl").read_text().splitlines()
             prompts = [json.loads(line) for line in lines]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io::Write, path::Path};
 
 use prospect_core::files::{WholeDir, write_json, write_whole};
 use prospect_data::Message;
-use prospect_model::{ChatTemplate, Recipe, Tokenizer};
+use prospect_model::{ChatTemplate, Dtype, Recipe, Tokenizer};
 use prospect_runs::{Experiment, GenerationMode, PlannedRun, RunConfig, SweepDir, run_names};
 use prospect_train::Encoder;
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,8 @@ struct ExportedRun {
     base: String,
     /// Folder of the adapter; None for full training.
     adapter: Option<String>,
+    /// Element type of the weights, as torch calls it.
+    dtype: &'static str,
     weights: String,
     seed: u64,
     stop_token_ids: Vec<u32>,
@@ -177,6 +179,10 @@ fn export_run(
         name: name.to_owned(),
         base: if is_adapter { base_of(sweep, run, &recipe)? } else { absolute(&folder)? },
         adapter: if is_adapter { Some(absolute(&folder)?) } else { None },
+        dtype: match recipe.dtype {
+            Dtype::F32 => "float32",
+            Dtype::Bf16 => "bfloat16",
+        },
         weights: weights.clone(),
         seed: run.seed,
         stop_token_ids: template.stop_token_ids().to_vec(),
