@@ -104,9 +104,11 @@ fn annotations_of_alpaca_eval_become_win_rates_with_intervals() {
     assert_eq!((&note["name"], &note["imports"][0]["blake3"]), (&json!(judge), &json!(hash)));
     assert_eq!(note["imports"][0]["used"], 32);
 
-    // The same file again changes nothing.
+    // The same file again changes nothing. The sweep may be named last.
     let summary = read(&place, "runs/said/summary.json");
-    let again = place.run("judge said --import annotations.json");
+    let no_sweep = place.run("judge --import annotations.json");
+    assert_snapshot!(no_sweep.stderr, @"error: no sweep: write its name first, as in `prospect judge NAME --import FILE`");
+    let again = place.run("judge --import annotations.json said");
     assert!(again.stderr.contains("in place of an earlier import"), "{again}");
     assert_eq!(read(&place, "runs/said/summary.json"), summary);
     assert_eq!(read(&place, "runs/said/judges.json")[0]["imports"].as_array().unwrap().len(), 1);

@@ -6,7 +6,7 @@ mod reward_model;
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::builder::TypedValueParser;
 use prospect_core::secret::Secret;
 use prospect_eval::judge::{
@@ -21,7 +21,8 @@ use crate::{allocator, output, output::say, report};
 #[command(group = clap::ArgGroup::new("judge").required(true))]
 pub(crate) struct Args {
     /// Name (below runs/) or directory of the sweep
-    sweep: PathBuf,
+    #[arg(required_unless_present_any = ["import", "import_generations"])]
+    sweep: Option<PathBuf>,
     /// Opponent of the generations: `target`, `baseline` or the id of a run
     ///
     /// `target` is the preferred completion of the held-out pair, `baseline` the generation of the
@@ -96,12 +97,13 @@ fn opponent(text: String) -> Opponent {
 /// Judges the generations of finished runs, updates the report, and prints the path of its page.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.import.is_given() {
-        return args.import.run(&args.sweep, &args.against, args.out.as_deref());
+        return args.import.run(args.sweep.as_deref(), &args.against, args.out.as_deref());
     }
     if args.samples && args.against != Opponent::Target {
         return Err(anyhow!("--samples compares with the preferred completions: leave out --against"));
     }
-    let sweep = report::open_sweep(&args.sweep)?;
+    let sweep = args.sweep.as_deref().context("no sweep: give its name")?;
+    let sweep = report::open_sweep(sweep)?;
     let claim = sweep.claims().take("judge")?;
     let claim = claim.ok_or_else(|| {
         anyhow!("another process is judging {}; wait for it to end", sweep.path().display())

@@ -54,14 +54,20 @@ impl ImportArgs {
     }
 
     /// Imports the files, updates the report, and prints the path of its page.
-    pub(super) fn run(&self, sweep: &Path, against: &Opponent, out: Option<&Path>) -> anyhow::Result<()> {
+    pub(super) fn run(
+        &self,
+        sweep: Option<&Path>,
+        against: &Opponent,
+        out: Option<&Path>,
+    ) -> anyhow::Result<()> {
+        let (sweep, files) = self.sweep_and_files(sweep)?;
         let sweep = report::open_sweep(sweep)?;
         let options = self.options(against)?;
         let claim = sweep.claims().take("judge")?;
         let claim = claim.ok_or_else(|| {
             anyhow!("another process is judging {}; wait for it to end", sweep.path().display())
         })?;
-        for path in &self.import {
+        for path in if self.import.is_empty() { &[] } else { files } {
             for file in import_judgements(&sweep, path, &options)? {
                 let import = &file.import;
                 let skipped = left_out(&import.skipped);
@@ -72,7 +78,7 @@ impl ImportArgs {
                 ));
             }
         }
-        for path in &self.import_generations {
+        for path in if self.import.is_empty() { files } else { &[] } {
             let imported = import_generations(&sweep, path, self.replace)?;
             let skipped = left_out(&imported.skipped);
             let removed = match imported.judgements_removed {
@@ -90,6 +96,17 @@ impl ImportArgs {
         let place = report::ReportPlace::new(&sweep, out)?;
         output::print(report::summarise_and_render(&sweep, &place, None)?.display())?;
         Ok(())
+    }
+
+    /// Returns the sweep and the files. Without a sweep, it was written after the files, which take
+    /// all words that follow.
+    fn sweep_and_files<'a>(&'a self, sweep: Option<&'a Path>) -> anyhow::Result<(&'a Path, &'a [PathBuf])> {
+        let files = if self.import.is_empty() { &self.import_generations } else { &self.import };
+        match (sweep, files.as_slice()) {
+            (Some(sweep), files) => Ok((sweep, files)),
+            (None, [files @ .., sweep]) if !files.is_empty() => Ok((sweep, files)),
+            _ => bail!("no sweep: write its name first, as in `prospect judge NAME --import FILE`"),
+        }
     }
 
     fn options(&self, against: &Opponent) -> anyhow::Result<ImportOptions> {
