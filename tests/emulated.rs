@@ -3,9 +3,11 @@
 mod needs_emulator {
     use std::{collections::BTreeMap, fmt::Write as _};
 
+    use prospect_model::{ClassifierInput, SequenceClassifier, device};
+    use prospect_testkit::write_reward_model;
     use serde_json::Value;
 
-    use crate::{gpu_check::script_beside_torch, support::Place};
+    use crate::{gpu_check::script_beside_torch, reward_models, support::Place};
 
     fn read(place: &Place, name: &str) -> Value {
         serde_json::from_slice(&fs_err::read(place.path(name)).unwrap()).unwrap()
@@ -89,5 +91,35 @@ mod needs_emulator {
         }
         // What passed is used from then on, by this program on this GPU.
         assert_eq!(fs_err::read_dir(place.path("cache/prospect/kernels")).unwrap().count(), 1);
+    }
+    /// The golden values of `crates/model/tests/integration/classifiers`, one of each architecture.
+    #[test]
+    #[ignore = "needs scripts/emulate.sh"]
+    fn scores_of_reward_models_equal_those_of_transformers() {
+        let gpu = device::open("cuda:0").unwrap();
+        for case in
+            ["deberta-v2", "deberta-v3", "gemma3", "gpt_neox", "llama3", "modernbert", "qwen2", "qwen3"]
+        {
+            let place = Place::new();
+            let golden = write_reward_model(case, &place.path("scorer"));
+            let model = SequenceClassifier::open(&place.path("scorer"), &gpu).unwrap();
+            let ids = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).unwrap() };
+            let texts = golden["texts"].as_array().unwrap();
+            let texts = texts
+                .iter()
+                .map(|text| ClassifierInput { tokens: ids(&text["tokens"]), types: ids(&text["types"]) });
+            let inputs: Vec<ClassifierInput> = texts.collect();
+            let scores = model.scores(&inputs.iter().collect::<Vec<_>>()).unwrap();
+            for (ours, theirs) in scores.iter().zip(golden["scores"].as_array().unwrap()) {
+                let theirs = theirs.as_f64().unwrap();
+                assert!((f64::from(*ours) - theirs).abs() < 1e-4, "{case}: {ours} {theirs}");
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "needs scripts/emulate.sh"]
+    fn a_reward_model_on_a_gpu_judges_as_on_the_cpu() {
+        reward_models::check_an_encoder();
     }
 }

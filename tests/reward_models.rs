@@ -48,6 +48,11 @@ fn about(judged: &Run) -> String {
 
 #[test]
 fn an_encoder_judges_pairs_of_prompt_and_completion() {
+    check_an_encoder();
+}
+
+/// Judges a sweep with an encoder, and compares the scores with those of the CPU.
+pub(crate) fn check_an_encoder() {
     let place = swept();
     write_reward_model("modernbert", &place.path("scorer"));
     let judged = judge(&place, "--reward-model scorer");
