@@ -34,7 +34,7 @@ fn with_feedback(place: &Place) {
     place.write("pairs.jsonl", pairs(20_000));
 }
 
-fn with_few_pairs(place: &Place) {
+pub(super) fn with_few_pairs(place: &Place) {
     place.write("pairs.jsonl", pairs(150));
 }
 

@@ -56,6 +56,39 @@ fn an_interrupted_sweep_writes_a_checkpoint_and_continues() {
     }
 }
 
+/// Steps in all `metrics.jsonl` of a folder.
+fn steps_below(place: &Place) -> usize {
+    let metrics = files(&place.path("")).into_iter().filter(|(name, _)| name.ends_with("metrics.jsonl"));
+    metrics.map(|(_, bytes)| String::from_utf8_lossy(&bytes).matches("\"train\"").count()).sum()
+}
+
+#[test]
+fn interrupted_training_and_comparisons_continue_to_the_same_files() {
+    const COMMANDS: [&str; 2] = [
+        "train data.yaml --model model.yaml --max-length 160 --batch-size 8 --set train.max_steps=200",
+        "compare pairs.jsonl --model model.yaml --max-length 160 --learning-rate 0.003 --methods dpo,kto --steps 160 \
+         --batch-size 8",
+    ];
+    for command in COMMANDS {
+        let [undisturbed, place] = [place(), place()];
+        kill::with_few_pairs(&undisturbed);
+        kill::with_few_pairs(&place);
+        let run = undisturbed.run(command);
+        assert_eq!(run.code, Some(0), "{run}");
+        let child = start(&place, command, &[]);
+        until("some steps", || steps_below(&place) > 5);
+        signal("TERM", child.id());
+        let (ended, said) = end_within(child, Duration::from_mins(1));
+        assert_eq!(ended, Some(143), "{said}");
+        let advice = format!("interrupted by SIGTERM; the same command continues: prospect {command}\n");
+        assert!(said.ends_with(&advice), "{said}");
+        assert!(temporaries(&place.path("")).is_empty(), "{command}");
+        let run = place.run(command);
+        assert_eq!(run.code, Some(0), "{run}");
+        assert_same(&files(&undisturbed.path("")), &place, command);
+    }
+}
+
 #[test]
 fn commands_without_checkpoints_end_at_once_and_leave_nothing_half_written() {
     // A judge whose endpoint never answers, and commands on much data.
