@@ -162,7 +162,9 @@ fn describe(work: &RemainingWork, seconds: Option<f64>, memory: Option<u64>) -> 
     let memory = memory.map(|bytes| format!(", {} of memory", human_bytes(bytes))).unwrap_or_default();
     let disk = work.disk.map(|bytes| format!(", {} of disk space", human_bytes(bytes))).unwrap_or_default();
     let without = if work.evaluation.is_none() { ", without evaluation" } else { "" };
-    format!("to train: {runs}: {time}{memory}{disk} (sequences of maximum length{without})")
+    let lengths =
+        if work.mean_lengths { "time for mean, memory for maximum" } else { "sequences of maximum" };
+    format!("to train: {runs}: {time}{memory}{disk} ({lengths} length{without})")
 }
 
 /// Formats a time, from two days on in days.
@@ -253,7 +255,14 @@ mod tests {
             step_operations: 1e10,
             operations,
         };
-        RemainingWork { runs: 2, costs: vec![cost], evaluation, prompts_at_once: Some(8), disk: Some(0) }
+        RemainingWork {
+            runs: 2,
+            mean_lengths: true,
+            costs: vec![cost],
+            evaluation,
+            prompts_at_once: Some(8),
+            disk: Some(0),
+        }
     }
 
     const RATES: Rates = Rates { training: 1e9, decoding: 1e8 };
@@ -279,9 +288,12 @@ mod tests {
         let line = describe(&work(Some(1e13), Some(EVALUATION)), Some(7200.0), Some(1 << 30));
         assert_eq!(
             line,
-            "to train: 2 runs: about 2 h 0 min, 1.00 GiB of memory, 0.00 KiB of disk space (sequences of maximum length)"
+            "to train: 2 runs: about 2 h 0 min, 1.00 GiB of memory, 0.00 KiB of disk space \
+             (time for mean, memory for maximum length)"
         );
-        assert!(describe(&work(Some(1e13), None), Some(7200.0), None).ends_with(", without evaluation)"));
+        let not_sampled = RemainingWork { mean_lengths: false, ..work(Some(1e13), None) };
+        let line = describe(&not_sampled, Some(7200.0), None);
+        assert!(line.ends_with("(sequences of maximum length, without evaluation)"), "{line}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod cards;
 mod evaluation;
+mod lengths;
 mod memory;
 mod prices;
 mod remaining;

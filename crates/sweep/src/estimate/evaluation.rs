@@ -78,7 +78,7 @@ impl EvaluationCounts {
     }
 }
 
-/// Arithmetic of evaluations, in floating-point operations, with sequences of maximum length.
+/// Arithmetic of evaluations, in floating-point operations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct EvaluationCost {
     /// Passes over whole sequences: held-out completions, and prompts and completions of
@@ -89,7 +89,7 @@ pub struct EvaluationCost {
 }
 
 impl EvaluationCost {
-    /// Computes the cost of a run's evaluations.
+    /// Computes the cost of a run's evaluations, with sequences of the lengths in `settings`.
     pub(super) fn new(
         counts: EvaluationCounts,
         evaluate: &EvaluateFile,

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{
     cards::{completion_operations, completions_of_run},
     evaluation::{CachedStart, EvaluationCost, EvaluationCounts, prompts_at_once},
+    lengths::LengthSamples,
     schedule::completions_per_epoch,
     tests_cost::{cost_of_tests, question_shapes, questions_at_once},
     time::HeldOutScores,
@@ -33,7 +34,8 @@ pub struct TrainingCost {
     /// Floating-point operations of the largest optimizer step, with sequences of maximum length
     /// and no cached reference log-probabilities.
     pub step_operations: f64,
-    /// Operations of all steps together; None until the data is prepared, if runs last for epochs.
+    /// Operations of all steps together, with sequences of mean length once the data is prepared;
+    /// None until then, if runs last for epochs.
     pub operations: Option<f64>,
 }
 
@@ -42,6 +44,9 @@ pub struct TrainingCost {
 pub struct RemainingWork {
     /// Runs to train.
     pub runs: usize,
+    /// True if all operations are those of sequences of mean length, from a sample of the data, and
+    /// not those of sequences of maximum length.
+    pub mean_lengths: bool,
     /// Costs by model and objective, in order of execution.
     pub costs: Vec<TrainingCost>,
     /// Cost of all evaluations; None until the data is prepared.
@@ -74,14 +79,23 @@ pub fn remaining_work(
     let runs = trained.map(|run| (run.model, run.dataset, &run.train));
     let mut manifests: BTreeMap<usize, Option<Manifest>> = BTreeMap::new();
     let mut costs: Vec<TrainingCost> = Vec::new();
+    let (mut samples, mut mean_lengths) = (LengthSamples::default(), true);
     for (model, dataset, settings) in stages.chain(runs) {
         let manifest = match manifests.get(&dataset) {
             Some(known) => known,
             None => manifests.entry(dataset).or_insert(plan.datasets[dataset].prepared()?),
         };
         let recipe = &plan.models[model];
-        let each = completion_operations(recipe, &architectures[model], settings)?;
-        let step_operations = settings.batch_size as f64 * each;
+        let operations_of = |settings| completion_operations(recipe, &architectures[model], settings);
+        let step_operations = settings.batch_size as f64 * operations_of(settings)?;
+        let typical = match manifest {
+            Some(manifest) if recipe.is_fetched() => {
+                Some(samples.typical(plan, (model, dataset), manifest, settings)?)
+            }
+            _ => None,
+        };
+        mean_lengths &= typical.is_some();
+        let each = operations_of(typical.as_ref().unwrap_or(settings))?;
         let completions = completions_of_run(settings, manifest.as_ref().map(|manifest| manifest.train));
         let operations = completions.map(|completions| completions * each);
         let objective = settings.objective.name();
@@ -106,7 +120,7 @@ pub fn remaining_work(
             unknown.insert(question_shapes(plan, run.model, &architectures[run.model])?);
         }
     }
-    let evaluation = evaluation_cost(plan, &pending, &architectures, &manifests, &shapes)?;
+    let evaluation = evaluation_cost(plan, &pending, &architectures, &manifests, &shapes, &mut samples)?;
     let at_once = |run: &&ResolvedRun| {
         let (dtype, architecture) = (plan.models[run.model].dtype, &architectures[run.model]);
         let held_out = prompts_at_once(&plan.evaluate, dtype, architecture, &run.train);
@@ -117,7 +131,7 @@ pub fn remaining_work(
     let all = plan.datasets.iter().map(PlannedDataset::prepared).collect::<Result<Option<Vec<_>>, _>>()?;
     let disk =
         all.map(|manifests| bytes_to_write(plan, &pending, how.jobs.most(), &manifests)).transpose()?;
-    Ok(RemainingWork { runs: pending.runs.len(), costs, evaluation, prompts_at_once, disk })
+    Ok(RemainingWork { runs: pending.runs.len(), mean_lengths, costs, evaluation, prompts_at_once, disk })
 }
 
 /// Computes the cost of the evaluations of pending runs; None if the size of a dataset is unknown.
@@ -127,6 +141,7 @@ fn evaluation_cost(
     architectures: &[Architecture],
     manifests: &BTreeMap<usize, Option<Manifest>>,
     shapes: &BTreeMap<usize, Vec<QuestionShape>>,
+    samples: &mut LengthSamples,
 ) -> Result<Option<EvaluationCost>, SweepError> {
     let mut total = EvaluationCost::default();
     let mode = plan.evaluate.generations.map(|generations| generations.mode);
@@ -143,7 +158,12 @@ fn evaluation_cost(
         let counts = EvaluationCounts::new(&plan.evaluate, manifest.test, steps, corrupted, cached);
         let train = plan.models[run.model].train;
         let architecture = &architectures[run.model];
-        total.add(EvaluationCost::new(counts, &plan.evaluate, train, architecture, &run.train)?);
+        let settings = if plan.models[run.model].is_fetched() {
+            samples.typical(plan, (run.model, run.dataset), manifest, &run.train)?
+        } else {
+            run.train.clone()
+        };
+        total.add(EvaluationCost::new(counts, &plan.evaluate, train, architecture, &settings)?);
         let start = (run.model, run.sft);
         total.add(cost_of_tests(&shapes[&run.model], starts.contains(&start), train, architecture)?);
         starts.push(start);
