@@ -346,7 +346,7 @@ fn the_shipped_experiments_can_be_planned() {
     }
     place.write("hh.jsonl", fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap());
     let hub = r#"--set data.source.path=hh.jsonl --set model.weights=random --set model.tokenizer=bytes --set model.architecture={"vocab_size":258,"hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":1,"num_key_value_heads":1,"head_dim":8,"max_position_embeddings":64}"#;
-    for (name, overrides, runs) in [("demo", "", 9), ("imbalance", hub, 90), ("imbalance-quick", hub, 45)] {
+    for (name, overrides, runs) in [("demo", "", 9), ("imbalance", hub, 90), ("imbalance-quick", hub, 40)] {
         let run = place.run(&format!("sweep experiments/{name}.yaml --dry-run {overrides}"));
         assert_eq!(run.code, Some(0), "{run}");
         assert!(run.stdout.contains(&format!("{runs} runs over")), "{run}");
