@@ -9,7 +9,7 @@ use std::{
 };
 
 use mimalloc::MiMalloc;
-use prospect_core::errors::Resource;
+use prospect_core::{contain::is_contained, errors::Resource};
 
 use crate::output::warn;
 
@@ -116,7 +116,9 @@ pub(crate) fn end_on_refusal() {
             ));
             signal_hook::low_level::exit(1);
         }
-        panicked(panic);
+        if !is_contained() {
+            panicked(panic);
+        }
     }));
     // SAFETY: the handler calls only functions that are safe in handlers.
     #[expect(unsafe_code, reason = "a signal handler")]

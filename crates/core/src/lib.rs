@@ -34,6 +34,7 @@
 pub mod backoff;
 pub mod checksums;
 pub mod config;
+pub mod contain;
 pub mod disk;
 pub mod draw;
 pub mod errors;

@@ -2,9 +2,10 @@
 
 mod markers;
 
-use std::{borrow::Cow, ops::Range, panic::catch_unwind, path::Path};
+use std::{borrow::Cow, ops::Range, path::Path};
 
 use candle_core::quantized::gguf_file::Value;
+use prospect_core::contain::contain;
 use serde::de::IgnoredAny;
 use tokenizers::{
     AddedToken, Tokenizer as Inner,
@@ -44,9 +45,9 @@ fn read_json(path: &Path) -> Result<Inner, String> {
     let text = fs_err::read(path).map_err(|error| error.to_string())?;
     // Checked apart, because the library reports syntax errors within a component by a panic.
     let _: IgnoredAny = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-    match catch_unwind(|| Inner::from_bytes(&text)) {
-        Ok(read) => read.map_err(|error| error.to_string()),
-        Err(_) => {
+    match contain(|| Inner::from_bytes(&text)) {
+        Some(read) => read.map_err(|error| error.to_string()),
+        None => {
             Err("not a tokenizer.json of a known format: download it again, or set `tokenizer:`".to_owned())
         }
     }

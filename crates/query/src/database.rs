@@ -1,16 +1,13 @@
 //! SQL over the tables of a dataset or sweep.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-};
+use std::path::Path;
 
 use polars::{
     error::{PolarsError, PolarsResult},
     prelude::DataFrame,
     sql::SQLContext,
 };
-use prospect_core::config::closest;
+use prospect_core::{config::closest, contain::contain};
 use prospect_runs::SweepDir;
 
 use crate::{Answer, QueryError, Table, dataset::Datasets, scan::scan, sweep};
@@ -47,11 +44,10 @@ impl Database {
     /// Answers a SQL query.
     pub fn query(&self, sql: &str) -> Result<Answer, QueryError> {
         // A panic in the query engine must not look like a defect of the data.
-        let collected = catch_unwind(AssertUnwindSafe(|| self.collect(sql)));
-        match collected {
-            Ok(Ok(frame)) => Answer::of_frame(&frame).map_err(|error| QueryError::Query(error.to_string())),
-            Ok(Err(error)) => Err(self.explain(sql, &error)),
-            Err(_) => Err(QueryError::Query("the query engine does not support it".to_owned())),
+        match contain(|| self.collect(sql)) {
+            Some(Ok(frame)) => Answer::of_frame(&frame).map_err(|error| QueryError::Query(error.to_string())),
+            Some(Err(error)) => Err(self.explain(sql, &error)),
+            None => Err(QueryError::Query("the query engine does not support it".to_owned())),
         }
     }
 

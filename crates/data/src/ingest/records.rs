@@ -8,6 +8,7 @@
 
 mod array;
 mod arrow;
+mod arrow_claims;
 mod csv;
 mod csv_split;
 mod document;

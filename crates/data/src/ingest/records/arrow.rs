@@ -8,20 +8,27 @@ use arrow_array::RecordBatch;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::{ArrowError, SchemaRef};
 use fs_err::File;
+use prospect_core::contain::contain;
 
 use crate::{
     DataError,
-    ingest::records::{FileNotes, MAX_RECORD_BYTES, RecordHandler, lines::too_long, parquet_json},
+    ingest::records::{
+        FileNotes, MAX_RECORD_BYTES, RecordHandler, arrow_claims, lines::too_long, parquet_json,
+    },
 };
 
 type Input = BufReader<File>;
 
 fn open_file(path: &Path, projection: Option<Vec<usize>>) -> Result<FileReader<Input>, DataError> {
-    FileReader::try_new(BufReader::new(File::open(path)?), projection).map_err(DataError::arrow(path))
+    arrow_claims::check_file(path)?;
+    let file = BufReader::new(File::open(path)?);
+    undamaged(path, || FileReader::try_new(file, projection))?.map_err(DataError::arrow(path))
 }
 
 fn open_stream(path: &Path, projection: Option<Vec<usize>>) -> Result<StreamReader<Input>, DataError> {
-    StreamReader::try_new(BufReader::new(File::open(path)?), projection).map_err(DataError::arrow(path))
+    arrow_claims::check_stream(path)?;
+    let file = BufReader::new(File::open(path)?);
+    undamaged(path, || StreamReader::try_new(file, projection))?.map_err(DataError::arrow(path))
 }
 
 /// Returns the names of the columns of a file.
@@ -73,17 +80,28 @@ pub(super) fn is_wanted(columns: &[String], name: &str) -> bool {
     })
 }
 
-fn rows(
+/// Reads with a library of Arrow, which panics on some damaged files.
+pub(super) fn undamaged<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T, DataError> {
+    contain(read).ok_or_else(|| damaged(path))
+}
+
+pub(super) fn damaged(path: &Path) -> DataError {
+    let message = "it is damaged; copy or download it again".to_owned();
+    DataError::Table { file: path.to_owned(), message }
+}
+
+/// Calls `each` for every row of some batches.
+pub(super) fn rows(
     path: &Path,
-    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    mut batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
     each: &mut RecordHandler<'_>,
 ) -> Result<FileNotes, DataError> {
     let mut number = 0;
-    for batch in batches {
+    while let Some(batch) = undamaged(path, || batches.next())? {
         let batch = batch.map_err(DataError::arrow(path))?;
         for row in 0..batch.num_rows() {
             number += 1;
-            let line = parquet_json::row(&batch, row).to_string();
+            let line = undamaged(path, || parquet_json::row(&batch, row).to_string())?;
             each(number, if line.len() > MAX_RECORD_BYTES { Err(too_long()) } else { Ok(line.as_bytes()) })?;
         }
     }
@@ -154,6 +172,18 @@ mod tests {
             assert_eq!(rows[..2], [r#"{"prompt":"a\n\"b\"","label":true}"#, r#"{"prompt":"c"}"#]);
             let names = crate::ingest::records::column_names(&path).unwrap().unwrap();
             assert_eq!(names, ["prompt", "label", "id"]);
+        }
+    }
+
+    #[test]
+    fn no_damaged_file_panics() {
+        for (name, original) in
+            [("a.arrow", file(None)), ("a.arrow", stream()), ("a.feather", file(Some(CompressionType::ZSTD)))]
+        {
+            for round in 0..prospect_testkit::fuzz_rounds(200) {
+                // An error is as good as rows.
+                let _ = records(name, &prospect_testkit::mutated(&original, round));
+            }
         }
     }
 

@@ -13,7 +13,8 @@ use fs_err::File;
 use crate::{
     DataError,
     ingest::records::{
-        FileNotes, MAX_RECORD_BYTES, RecordHandler, arrow::is_wanted, lines::too_long, parquet_json,
+        FileNotes, RecordHandler,
+        arrow::{self, is_wanted},
     },
 };
 
@@ -27,7 +28,8 @@ const BATCH: usize = 256;
 type Builder = ParquetRecordBatchReaderBuilder<std::fs::File>;
 
 fn open(path: &Path) -> Result<Builder, DataError> {
-    Builder::try_new(File::open(path)?.into_file()).map_err(DataError::parquet(path))
+    let file = File::open(path)?.into_file();
+    arrow::undamaged(path, || Builder::try_new(file))?.map_err(DataError::parquet(path))
 }
 
 /// Returns the names of the top-level columns.
@@ -46,18 +48,9 @@ pub(super) fn read(
     let builder = open(path)?;
     let mask = projection(&builder, columns);
     check_codecs(path, &builder, &mask)?;
-    let reader =
-        builder.with_projection(mask).with_batch_size(BATCH).build().map_err(DataError::parquet(path))?;
-    let mut number = 0;
-    for batch in reader {
-        let batch = batch.map_err(DataError::arrow(path))?;
-        for row in 0..batch.num_rows() {
-            number += 1;
-            let line = parquet_json::row(&batch, row).to_string();
-            each(number, if line.len() > MAX_RECORD_BYTES { Err(too_long()) } else { Ok(line.as_bytes()) })?;
-        }
-    }
-    Ok(FileNotes::default())
+    let builder = builder.with_projection(mask).with_batch_size(BATCH);
+    let reader = arrow::undamaged(path, || builder.build())?.map_err(DataError::parquet(path))?;
+    arrow::rows(path, reader, each)
 }
 
 /// Selects columns by name. A name with dots may be that of a column or a path into one.
@@ -134,6 +127,17 @@ mod tests {
         ];
         assert_eq!(rows, expected);
         assert!(records("cut.parquet", &bytes[..bytes.len() / 2]).is_err());
+    }
+
+    #[test]
+    fn no_damaged_file_panics() {
+        let labels: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true), None]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "bc"]));
+        let original = file(vec![("prompt", texts), ("label", labels)], Compression::SNAPPY);
+        for round in 0..prospect_testkit::fuzz_rounds(200) {
+            // An error is as good as rows.
+            let _ = records("a.parquet", &prospect_testkit::mutated(&original, round));
+        }
     }
 
     #[test]
