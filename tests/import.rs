@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use insta::assert_snapshot;
+use prospect_testkit::{fuzz_rounds, mutated};
 use serde_json::{Value, json};
 
 use crate::{judge::swept, support::Place};
@@ -284,4 +285,36 @@ fn sheets_of_people_are_matched_by_text_and_columns_can_be_mapped() {
     place.write("sheet.xlsx", b"PK\x03\x04rest");
     let spreadsheet = place.run("judge said --import sheet.xlsx");
     assert!(spreadsheet.stderr.contains("is a spreadsheet; save it as CSV"), "{spreadsheet}");
+}
+
+#[test]
+fn no_damaged_import_panics() {
+    let place = swept();
+    let (outputs, references) = exported(&place);
+    let annotations = serde_json::to_vec(&annotations(&outputs, &references, 4)).unwrap();
+    let sheet = b"run,prompt,score\nkto-0.1-seed-0,\"What, then?\",1.5\nkto-0.1-seed-1,x,-2\n".to_vec();
+    let exported = place.run("export said --format prompts --out prompts");
+    assert_eq!(exported.code, Some(0), "{exported}");
+    let requests = fs_err::read_to_string(place.path("prompts/requests/kto-0.1-seed-0.jsonl")).unwrap();
+    let answer = |line: &str| {
+        let request: Value = serde_json::from_str(line).unwrap();
+        let choice = json!({"message": {"content": "Hi."}, "finish_reason": "stop"});
+        format!(
+            "{}\n",
+            json!({"custom_id": request["custom_id"], "response": {"body": {"choices": [choice]}}})
+        )
+    };
+    let answers: String = requests.lines().map(answer).collect();
+    for (option, name, original) in [
+        ("--import", "annotations.json", annotations),
+        ("--import", "sheet.csv", sheet),
+        ("--replace --import-generations", "answers.jsonl", answers.into_bytes()),
+    ] {
+        for round in 0..fuzz_rounds(8) {
+            place.write(name, mutated(&original, round));
+            let run = place.run(&format!("judge said {option} {name}"));
+            assert!(matches!(run.code, Some(0 | 1)), "round {round} of {name}: {run}");
+        }
+    }
+    assert_eq!(place.run("verify runs/said").code, Some(0), "what was imported is whole");
 }

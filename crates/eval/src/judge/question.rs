@@ -107,6 +107,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_damaged_answer_panics() {
+        for answer in ["**Response 2** is better: [Response 1] is ßcurt — “too” short.", "Response", "２"]
+        {
+            for round in 0..prospect_testkit::fuzz_rounds(1000) {
+                let damaged = prospect_testkit::mutated(answer.as_bytes(), round);
+                let damaged = String::from_utf8_lossy(&damaged);
+                let _ = (parse_answer(&damaged), whole_sentences(&damaged));
+            }
+        }
+    }
+
+    #[test]
     fn placeholders_in_inserted_texts_are_not_replaced() {
         let question = Question::new("P {prompt} A {first} B {second}.").unwrap();
         assert_eq!(question.fill("{second}", "{prompt}", "x"), "P {second} A {prompt} B x.");

@@ -216,4 +216,15 @@ mod tests {
         assert_eq!(columns(&accounted), ["3", "CANCELLED", "n1", "00:00:02", "exit code 0:15"]);
         assert_eq!(TaskRow::parse("nothing"), None);
     }
+
+    #[test]
+    fn no_damaged_row_panics() {
+        for row in ["3|RUNNING|n1|0:02|None", "7_3|CANCELLED by 0|n1|00:00:02|0:15"] {
+            for round in 0..prospect_testkit::fuzz_rounds(1000) {
+                let damaged = prospect_testkit::mutated(row.as_bytes(), round);
+                let damaged = String::from_utf8_lossy(&damaged);
+                let _ = (TaskRow::parse(&damaged), TaskRow::parse_accounting(&damaged));
+            }
+        }
+    }
 }
