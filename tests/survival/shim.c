@@ -7,13 +7,17 @@
  * SHIM_ERROR   errno of a failing call; 0 for a write of half of the bytes
  * SHIM_COUNT   file that receives the number of counted calls at the end
  * SHIM_NO_LOCKS  if set, flock fails with ENOLCK
- * SHIM_STALE     if set, stat and readdir may be this many milliseconds behind
+ * SHIM_STALE     if set, the process sees the folder as a client of a network file system that caches
+ *                for this many milliseconds: names that others create are not listed yet, names that
+ *                were missing stay missing, and stat repeats its last answer. Opening a folder renews
+ *                what is known of its names, opening or writing a file what is known of the file.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -87,6 +91,70 @@ __attribute__((destructor)) static void report(void) {
   }
 }
 
+/* What a client remembers of a file: that it was missing, or its attributes. */
+struct memory {
+  char path[512];
+  struct timespec since;
+  int missing;
+  struct statx attributes;
+};
+static struct memory memories[1024];
+static int oldest;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static long milliseconds_since(const struct timespec *then) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (now.tv_sec - then->tv_sec) * 1000 + (now.tv_nsec - then->tv_nsec) / 1000000;
+}
+
+static int remembers(const char *path) { return path && getenv("SHIM_STALE") && path[0] == '/' && is_below(path) && strlen(path) < 512; }
+
+/* Finds what is remembered of a path and still believed; the caller holds the lock. */
+static struct memory *find(const char *path) {
+  for (int index = 0; index < 1024; index++) {
+    struct memory *memory = &memories[index];
+    if (strcmp(memory->path, path) == 0)
+      return milliseconds_since(&memory->since) < number("SHIM_STALE") ? memory : NULL;
+  }
+  return NULL;
+}
+
+static void remember(const char *path, int missing, const struct statx *attributes) {
+  pthread_mutex_lock(&lock);
+  if (!find(path)) {
+    struct memory *memory = &memories[oldest++ % 1024];
+    strcpy(memory->path, path);
+    clock_gettime(CLOCK_MONOTONIC, &memory->since);
+    memory->missing = missing;
+    if (attributes) memory->attributes = *attributes;
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+/* Forgets a path, or all names in a folder. */
+static void forget(const char *path, int names) {
+  if (!remembers(path)) return;
+  size_t length = strlen(path);
+  while (names && length > 1 && path[length - 1] == '/') length--;
+  pthread_mutex_lock(&lock);
+  for (int index = 0; index < 1024; index++) {
+    struct memory *memory = &memories[index];
+    int is_name = strncmp(memory->path, path, length) == 0 && memory->path[length] == '/' && !strchr(memory->path + length + 1, '/');
+    if (names ? is_name : strcmp(memory->path, path) == 0) memory->path[0] = 0;
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+static int is_believed_missing(const char *path) {
+  if (!remembers(path)) return 0;
+  pthread_mutex_lock(&lock);
+  struct memory *memory = find(path);
+  int missing = memory && memory->missing;
+  pthread_mutex_unlock(&lock);
+  return missing;
+}
+
 #define OPEN(name)                                                             \
   int name(const char *path, int flags, ...) {                                 \
     va_list arguments;                                                         \
@@ -94,12 +162,60 @@ __attribute__((destructor)) static void report(void) {
     mode_t mode = (flags & (O_CREAT | O_TMPFILE)) ? va_arg(arguments, mode_t) : 0; \
     va_end(arguments);                                                         \
     if ((flags & O_CREAT) && fails("open", is_below(path))) return -1;         \
-    return NEXT(name)(path, flags, mode);                                      \
+    if (!(flags & O_CREAT) && is_believed_missing(path)) {                     \
+      errno = ENOENT;                                                          \
+      return -1;                                                               \
+    }                                                                          \
+    forget(path, 0);                                                           \
+    int fd = NEXT(name)(path, flags, mode);                                    \
+    if (fd < 0 && errno == ENOENT && remembers(path)) {                        \
+      remember(path, 1, NULL);                                                 \
+      errno = ENOENT;                                                          \
+    }                                                                          \
+    return fd;                                                                 \
   }
 OPEN(open)
 OPEN(open64)
 
+DIR *opendir(const char *path) {
+  forget(path, 1);
+  forget(path, 0);
+  return NEXT(opendir)(path);
+}
+
+int statx(int folder, const char *path, int flags, unsigned mask, struct statx *found) {
+  if (!remembers(path)) return NEXT(statx)(folder, path, flags, mask, found);
+  pthread_mutex_lock(&lock);
+  struct memory *memory = find(path);
+  int missing = memory && memory->missing;
+  if (memory && !missing) *found = memory->attributes;
+  pthread_mutex_unlock(&lock);
+  if (missing) errno = ENOENT;
+  if (memory) return missing ? -1 : 0;
+  int result = NEXT(statx)(folder, path, flags, mask, found);
+  if (result == 0 || errno == ENOENT) {
+    int error = errno;
+    remember(path, result != 0, result == 0 ? found : NULL);
+    errno = error;
+  }
+  return result;
+}
+
+int unlink(const char *path) {
+  forget(path, 0);
+  return NEXT(unlink)(path);
+}
+
 ssize_t write(int fd, const void *bytes, size_t count) {
+  if (getenv("SHIM_STALE")) {
+    char link[64], path[512];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length > 0 && path[0] == '/') {
+      path[length] = 0;
+      forget(path, 0);
+    }
+  }
   if (count > 0 && fails("write", is_fd_below(fd))) {
     if (errno) return -1;
     return NEXT(write)(fd, bytes, count > 1 ? count / 2 : 1);
@@ -117,10 +233,22 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
 
 int fsync(int fd) { return fails("fsync", is_fd_below(fd)) ? -1 : NEXT(fsync)(fd); }
 int fdatasync(int fd) { return fails("fsync", is_fd_below(fd)) ? -1 : NEXT(fdatasync)(fd); }
-int rename(const char *from, const char *to) { return fails("rename", is_below(to)) ? -1 : NEXT(rename)(from, to); }
-int mkdir(const char *path, mode_t mode) { return fails("mkdir", is_below(path)) ? -1 : NEXT(mkdir)(path, mode); }
-int link(const char *from, const char *to) { return fails("link", is_below(to)) ? -1 : NEXT(link)(from, to); }
+int rename(const char *from, const char *to) {
+  forget(from, 0);
+  forget(to, 0);
+  return fails("rename", is_below(to)) ? -1 : NEXT(rename)(from, to);
+}
+int mkdir(const char *path, mode_t mode) {
+  forget(path, 0);
+  return fails("mkdir", is_below(path)) ? -1 : NEXT(mkdir)(path, mode);
+}
+int link(const char *from, const char *to) {
+  forget(to, 0);
+  return fails("link", is_below(to)) ? -1 : NEXT(link)(from, to);
+}
 int linkat(int a, const char *from, int b, const char *to, int flags) {
+  forget(from, 0);
+  forget(to, 0);
   return fails("link", is_below(to)) ? -1 : NEXT(linkat)(a, from, b, to, flags);
 }
 int ftruncate64(int fd, off64_t length) {
