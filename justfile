@@ -94,13 +94,13 @@ compare-worlds WORLD *ARGS:
 measures *SWEEPS:
     cargo run --release -p prospect-analysis --example measures -- {{ SWEEPS }}
 
-# Kill commands at N drawn moments, make N calls of the file system fail, and compare with undisturbed runs (hours for 500).
+# Kill commands at N drawn moments, make N calls of the file system fail, and compare with undisturbed runs (a quarter of an hour for 500 kills).
 [group('checks')]
 chaos N="500":
     PROSPECT_CHAOS_KILLS={{ N }} PROSPECT_FAULTS={{ N }} PROSPECT_MEMORY_LIMITS=40 nice -n 19 \
         cargo test --release --test integration -- --nocapture --test-threads 1 survival::kill survival::faults survival::memory
 
-# Train thousands of tiny runs in one process, and hundreds by twenty workers without locks (hours).
+# Train thousands of tiny runs in one process, and hundreds by twenty workers without locks (five minutes).
 [group('checks')]
 soak RUNS="5000" WORKERS="20" SHARED="500":
     PROSPECT_SOAK_RUNS={{ RUNS }} PROSPECT_SOAK_WORKERS={{ WORKERS }} PROSPECT_SOAK_SHARED_RUNS={{ SHARED }} nice -n 19 \
@@ -130,6 +130,11 @@ deny:
 [group('checks')]
 fuzz-files ROUNDS="5000":
     PROSPECT_FUZZ_ROUNDS={{ ROUNDS }} cargo test --workspace --release -- hostile damaged
+
+# Fuzz each reader for SECONDS, guided by coverage (needs a nightly compiler and cargo-fuzz).
+[group('checks')]
+fuzz SECONDS="1200" *TARGETS:
+    scripts/fuzz.sh {{ SECONDS }} {{ TARGETS }}
 
 # Run everything that CI runs.
 [group('checks')]

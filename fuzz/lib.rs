@@ -1,23 +1,11 @@
-//! Code shared by all targets: prepares a dataset from a file of arbitrary bytes. An error is fine; a
-//! panic, a hang or unbounded memory is not.
+//! Code shared by all targets: reads arbitrary bytes as a user's file. An error is fine; a panic, a
+//! hang or unbounded memory is not.
 
-use prospect_core::config::Document;
-use prospect_data::{DataError, Manifest, PipelineFile, prepare};
+mod configs;
+mod contained;
+mod feedback;
+mod models;
 
-/// Reads a file with this name and content as feedback of the given kind.
-pub fn read(kind: &str, name: &str, bytes: &[u8]) {
-    let _ = attempt(kind, name, bytes);
-}
-
-fn attempt(kind: &str, name: &str, bytes: &[u8]) -> Result<Manifest, DataError> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join(name);
-    std::fs::write(&path, bytes)?;
-    let policy = if kind == "scores" { "binarise: { by: median, over: prompt }" } else { "" };
-    let recipe = format!("{{ source: {{ kind: {kind}, path: a, {policy} }}, max_rejected: 1 }}");
-    let file: PipelineFile = Document::from_text("recipe", &recipe)
-        .and_then(|document| document.read())
-        .expect("the recipe is valid");
-    let pipeline = file.resolve(&|_| Ok(path.clone()))?;
-    prepare(&pipeline, &folder.path().join("out"))
-}
+pub use configs::read_config;
+pub use feedback::read_feedback;
+pub use models::{CHECKPOINT_FILES, read_checkpoint, read_gguf, read_template, write_seeds};

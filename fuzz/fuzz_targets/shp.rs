@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| prospect_fuzz::read("shp", "a.jsonl", bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| prospect_fuzz::read_feedback("shp", "a.jsonl", bytes));
