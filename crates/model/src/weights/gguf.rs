@@ -222,15 +222,20 @@ impl GgufFile {
 
     /// Reads the blocks of a tensor by its GGUF name, on the CPU.
     fn blocks(&mut self, name: &str, shape: &[usize]) -> Result<QTensor, ModelError> {
-        let Some((index, _)) = parts::find(&self.parts, name) else {
+        let Some((index, header)) = parts::find(&self.parts, name) else {
             return Err(self.fail(&format!("tensor `{name}` is missing; is the file complete?")));
         };
+        check_shape(&self.path.display().to_string(), name, header.shape.dims(), shape)?;
+        // The library multiplies the dimensions without a look at overflow.
+        if shape.iter().try_fold(1, |product: usize, size| product.checked_mul(*size)).is_none() {
+            return Err(
+                self.fail(&format!("tensor `{name}` claims the shape {shape:?}, which no file holds"))
+            );
+        }
         let Part { file, content } = &mut self.parts[index];
-        let blocks = content.tensor(file, name, &Device::Cpu).map_err(|error| {
+        content.tensor(file, name, &Device::Cpu).map_err(|error| {
             self.fail(&format!("tensor `{name}` cannot be read: {error}; is the file complete?"))
-        })?;
-        check_shape(&self.path.display().to_string(), name, blocks.shape().dims(), shape)?;
-        Ok(blocks)
+        })
     }
 
     /// Reads and dequantises a tensor by its GGUF name, on the CPU.

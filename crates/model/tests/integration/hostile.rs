@@ -65,3 +65,19 @@ fn no_damaged_gguf_file_panics() {
         assert!(load(&path, "tokenizer: bytes").is_ok());
     }
 }
+
+#[test]
+fn gguf_dimensions_that_overflow_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = gguf::random_tensors(folder.path());
+    let path = folder.path().join("model.gguf");
+    gguf::write_gguf(&path, &tensors, GgmlDType::Q8_0);
+    let mut bytes = fs_err::read(&path).unwrap();
+    let name = b"token_embd.weight";
+    // The number of dimensions follows the name, then the first one.
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4;
+    bytes[at..at + 8].copy_from_slice(&(1u64 << 63).to_le_bytes());
+    fs_err::write(&path, bytes).unwrap();
+    let error = load(&path, "tokenizer: bytes").unwrap_err().to_string();
+    assert!(error.contains("the architecture needs"), "{error}");
+}
