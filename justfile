@@ -136,6 +136,11 @@ fuzz-files ROUNDS="5000":
 fuzz SECONDS="1200" *TARGETS:
     scripts/fuzz.sh {{ SECONDS }} {{ TARGETS }}
 
+# Run the tests of the CPU kernels under AddressSanitizer (needs a nightly compiler).
+[group('checks')]
+sanitize *ARGS:
+    scripts/sanitize.sh {{ ARGS }}
+
 # Run everything that CI runs.
 [group('checks')]
 ci:
