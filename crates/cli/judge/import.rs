@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use prospect_eval::exchange::import_generations;
 use prospect_eval::import::{ColumnRole, ImportOptions, describe_skipped, import_judgements};
-use prospect_runs::Opponent;
+use prospect_runs::{Opponent, SweepDir};
 
 use crate::{output, output::say, report};
 
@@ -67,34 +67,32 @@ impl ImportArgs {
         let claim = claim.ok_or_else(|| {
             anyhow!("another process is judging {}; wait for it to end", sweep.path().display())
         })?;
-        for path in if self.import.is_empty() { &[] } else { files } {
-            for file in import_judgements(&sweep, path, &options)? {
-                let import = &file.import;
-                let skipped = left_out(&import.skipped);
-                let replaced = if file.replaced { ", in place of an earlier import" } else { "" };
-                say(format!(
-                    "{}: {} of {} rows imported as {} ({}){replaced}{skipped}",
-                    import.file, import.used, import.rows, file.judge, import.format
-                ));
+        for path in files {
+            if self.import.is_empty() {
+                self.import_generations_of(&sweep, path)?;
+            } else {
+                import_judgements_of(&sweep, path, &options)?;
             }
-        }
-        for path in if self.import.is_empty() { files } else { &[] } {
-            let imported = import_generations(&sweep, path, self.replace)?;
-            let skipped = left_out(&imported.skipped);
-            let removed = match imported.judgements_removed {
-                0 => String::new(),
-                removed => format!("; {removed} judgements of replaced generations removed"),
-            };
-            say(format!(
-                "{}: {} completions of {} imported{skipped}{removed}",
-                path.display(),
-                imported.used,
-                output::counted(imported.runs, "run")
-            ));
         }
         drop(claim);
         let place = report::ReportPlace::new(&sweep, out)?;
         output::print(report::summarise_and_render(&sweep, &place, None)?.display())?;
+        Ok(())
+    }
+
+    fn import_generations_of(&self, sweep: &SweepDir, path: &Path) -> anyhow::Result<()> {
+        let imported = import_generations(sweep, path, self.replace)?;
+        let skipped = left_out(&imported.skipped);
+        let removed = match imported.judgements_removed {
+            0 => String::new(),
+            removed => format!("; {removed} judgements of replaced generations removed"),
+        };
+        say(format!(
+            "{}: {} completions of {} imported{skipped}{removed}",
+            path.display(),
+            imported.used,
+            output::counted(imported.runs, "run")
+        ));
         Ok(())
     }
 
@@ -125,6 +123,19 @@ impl ImportArgs {
             columns: self.columns.iter().map(column).collect::<anyhow::Result<_>>()?,
         })
     }
+}
+
+fn import_judgements_of(sweep: &SweepDir, path: &Path, options: &ImportOptions) -> anyhow::Result<()> {
+    for file in import_judgements(sweep, path, options)? {
+        let import = &file.import;
+        let skipped = left_out(&import.skipped);
+        let replaced = if file.replaced { ", in place of an earlier import" } else { "" };
+        say(format!(
+            "{}: {} of {} rows imported as {} ({}){replaced}{skipped}",
+            import.file, import.used, import.rows, file.judge, import.format
+        ));
+    }
+    Ok(())
 }
 
 /// Describes the rows that do not count.

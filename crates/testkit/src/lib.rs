@@ -4,6 +4,7 @@
 //! * [`emulator`]: CUDA kernels on CPU threads.
 //! * [`CountingAllocator`]: bytes in use and their peak, for tests in a process of their own.
 //! * [`flipped`] and [`mutated`]: damaged copies of a file.
+//! * [`gguf_name`]: names of tensors in GGUF files.
 //! * [`uniform_values`]: weights that Python scripts draw too.
 //! * [`write_reward_model`]: small reward models with random weights.
 //! * [`json_schema`]: validation against our JSON Schemas.
@@ -16,6 +17,7 @@ mod counting_allocator;
 mod damage;
 pub mod emulator;
 pub mod fake_hub;
+mod gguf_name;
 pub mod json_schema;
 mod reward_model;
 mod split_mix;
@@ -24,6 +26,7 @@ use std::path::PathBuf;
 
 pub use counting_allocator::{CountingAllocator, bytes_in_use, peak_bytes, peak_of, reset_peak};
 pub use damage::{flipped, fuzz_rounds, mutated};
+pub use gguf_name::gguf_name;
 pub use reward_model::write_reward_model;
 pub use split_mix::uniform_values;
 

@@ -9,7 +9,8 @@ use prospect_core::files::hash_file;
 use prospect_data::read_objects;
 use prospect_model::{Recipe, Tokenizer};
 use prospect_runs::{
-    Experiment, Generation, GenerationMode, GenerationSource, Judgement, Opponent, PlannedRun, SweepDir,
+    Experiment, Generation, GenerationMode, GenerationSource, Judgement, Opponent, PlannedRun, RunDir,
+    SweepDir,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -51,6 +52,20 @@ struct Answer {
     counted: Option<usize>,
     ended: bool,
     model: String,
+}
+
+/// Tokenizers of models by recipe; None if a model is not on this machine.
+///
+/// Engines differ in whether their counts include the end token, so answers are tokenized again.
+#[derive(Default)]
+struct Tokenizers(BTreeMap<String, Option<Tokenizer>>);
+
+impl Tokenizers {
+    fn of_run(&mut self, run: &RunDir) -> Option<&Tokenizer> {
+        let model = run.config().ok()?.model;
+        let load = || Some(Recipe::deserialize(&model).ok()?.load_text().ok()?.0);
+        self.0.entry(model.to_string()).or_insert_with(load).as_ref()
+    }
 }
 
 /// Answers of one run by prompt.
@@ -113,14 +128,17 @@ pub fn import_generations(
         }
     }
     let blake3 = hash_file(file)?;
+    let mut tokenizers = Tokenizers::default();
     for (id, run) in &by_run {
+        let directory = sweep.run(id);
         let source = GenerationSource {
             file: file.display().to_string(),
             blake3: blake3.clone(),
             model: run.answers.values().next().map(|answer| answer.model.clone()).unwrap_or_default(),
             completions: run.answers.len(),
         };
-        sweep.run(id).import_generations(&checks.generations(id, run)?, &source)?;
+        let generations = checks.generations(id, run, tokenizers.of_run(&directory))?;
+        directory.import_generations(&generations, &source)?;
     }
     let replaced: BTreeSet<&str> = by_run.keys().map(String::as_str).collect();
     let judgements_removed = remove_judgements(sweep, &experiment, &replaced)?;
@@ -207,14 +225,18 @@ impl Checks<'_> {
         self.prompts.get(&run.data)
     }
 
-    fn generations(&self, id: &str, run: &RunAnswers) -> Result<Vec<Generation>, JudgeError> {
+    fn generations(
+        &self,
+        id: &str,
+        run: &RunAnswers,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<Vec<Generation>, JudgeError> {
         let planned = self.experiment.runs.iter().find(|planned| planned.id == id);
         let prompts = planned.and_then(|planned| self.prompts.get(&planned.data));
         let prompts = prompts.ok_or_else(|| JudgeError::Unusable(format!("run {id} has no prompts")))?;
-        let tokenizer = tokenizer(self.sweep, id);
         let generation = |(prompt_id, answer): (&String, &Answer)| {
             let completion = answer.text.trim().to_owned();
-            let tokens = tokenizer.as_ref().and_then(|tokenizer| tokenizer.encode(&completion).ok());
+            let tokens = tokenizer.and_then(|tokenizer| tokenizer.encode(&completion).ok());
             let texts = prompts.get(prompt_id)?;
             Some(Generation {
                 prompt_id: prompt_id.clone(),
@@ -230,15 +252,6 @@ impl Checks<'_> {
         };
         Ok(run.answers.iter().filter_map(generation).collect())
     }
-}
-
-/// Returns the tokenizer of a run; None if its model is not on this machine.
-///
-/// Engines differ in whether their counts include the end token, so answers are tokenized again.
-fn tokenizer(sweep: &SweepDir, id: &str) -> Option<Tokenizer> {
-    let config = sweep.run(id).config().ok()?;
-    let (tokenizer, _) = Recipe::deserialize(&config.model).ok()?.load_text().ok()?;
-    Some(tokenizer)
 }
 
 /// Reads an answer to a chat or to a plain completion; None if the engine failed.

@@ -13,6 +13,7 @@ use candle_core::{
     },
 };
 use prospect_model::{Activations, Adapter, Gradients, LoraConfig, Model, ModelError, ModelFile, Packer};
+use prospect_testkit::gguf_name;
 
 /// Rows are a multiple of the block size of the K-quants, 256.
 const ARCHITECTURE: &str = "{vocab_size: 300, hidden_size: 256, intermediate_size: 512, num_hidden_layers: 2,
@@ -55,26 +56,6 @@ fn interleaved(weight: &Tensor, head_dim: usize) -> Tensor {
         })
         .collect();
     weight.index_select(&Tensor::new(order, &Device::Cpu).unwrap(), 0).unwrap()
-}
-
-fn gguf_name(name: &str) -> String {
-    let name = name.replace("model.layers.", "blk.");
-    [
-        ("model.embed_tokens", "token_embd"),
-        ("model.norm", "output_norm"),
-        ("lm_head", "output"),
-        ("input_layernorm", "attn_norm"),
-        ("post_attention_layernorm", "ffn_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-    ]
-    .iter()
-    .fold(name, |name, (theirs, gguf)| name.replace(theirs, gguf))
 }
 
 /// Metadata of the architecture.
