@@ -84,6 +84,66 @@ mod needs_emulator {
         }
     }
 
+    /// Allocations that fail in the test below, evenly over a run.
+    const FAILURES: u64 = 9;
+
+    /// One allocation fails, of one rank. In a step, the step is repeated, or its update goes on;
+    /// elsewhere, the run ends with the reason. Ranks never wait for each other forever.
+    #[test]
+    #[ignore = "needs scripts/emulate.sh"]
+    fn an_allocation_that_fails_changes_no_result() {
+        let place = place();
+        let full = " --set model.lora=null --set model.train=full";
+        for (name, ranks, model) in [
+            ("one", 1, ""),
+            ("one-full", 1, full),
+            ("lora", 2, ""),
+            ("lora-2", 2, " --shard"),
+            ("full", 2, full),
+            ("full-2", 2, &format!("{full} --shard")),
+            ("full-3", 2, &format!("{full} --shard=3")),
+        ] {
+            let args = |sweep: &str| format!("{TRAIN}{model} --out runs/{sweep}");
+            let record = place.path("record.json");
+            let counted = [("EMULATED_CUDA_RECORD", record.to_str().unwrap())];
+            let runs = |sweep: &str, variables: &[(&str, &str)]| -> Vec<Run> {
+                start(&place, &args(sweep), ranks, variables).into_iter().map(end).collect()
+            };
+            for run in runs(name, &counted) {
+                assert_eq!(run.code, Some(0), "{run}");
+            }
+            let last = ranks - 1;
+            let allocations = count(&place, last, "allocations");
+            let whole = metrics(&place, &format!("runs/{name}"));
+            let (mut repeated, mut completed) = (0, 0);
+            for failure in 1..=FAILURES {
+                // Another part of the step each time.
+                let nth = allocations * failure / (FAILURES + 1) + 7 * failure;
+                let (sweep, fail) = (format!("{name}-{nth}"), format!("{nth}@{last}"));
+                let runs = runs(&sweep, &[("EMULATED_CUDA_FAIL", &fail)]);
+                if runs.iter().any(|run| run.code != Some(0)) {
+                    let reasons = runs.iter().filter(|run| run.stderr.contains("OUT_OF_MEMORY"));
+                    assert_eq!(reasons.count(), 1, "{sweep}: {}\n{}", runs[0], runs[last]);
+                    continue;
+                }
+                completed += 1;
+                let (retries, found): (Vec<_>, Vec<_>) = metrics(&place, &format!("runs/{sweep}"))
+                    .into_iter()
+                    .partition(|(name, _)| name.contains(" memory/"));
+                repeated += u64::from(!retries.is_empty());
+                assert_eq!(whole.len(), found.len(), "{sweep}");
+                for ((name, expected), (_, found)) in whole.iter().zip(&found) {
+                    assert!(
+                        (expected - found).abs() < 1e-3 * (1.0 + expected.abs()),
+                        "{sweep}: {name}: {expected} {found}"
+                    );
+                }
+            }
+            eprintln!("{name}: of {FAILURES} runs, {completed} completed, {repeated} after a repeated step");
+            assert!(completed > FAILURES / 2 && repeated > 0, "{name}: {completed}, {repeated}");
+        }
+    }
+
     #[test]
     #[ignore = "needs scripts/emulate.sh"]
     fn a_killed_rank_ends_the_others() {

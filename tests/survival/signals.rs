@@ -90,6 +90,43 @@ fn interrupted_training_and_comparisons_continue_to_the_same_files() {
 }
 
 #[test]
+fn an_interrupted_report_ends_at_once_and_stays_whole() {
+    let place = soak::swept(500);
+    let since = Instant::now();
+    let run = place.run("report experiment");
+    assert_eq!(run.code, Some(0), "{run}");
+    let took = since.elapsed();
+    let expected = files(&place.path(""));
+    let mut interrupted = 0;
+    for (name, code, tenths) in [("TERM", 143, 1), ("INT", 130, 3), ("TERM", 143, 5), ("TERM", 143, 7)] {
+        // Over the earlier report, and where there is none.
+        for fresh in [false, true] {
+            if fresh {
+                fs_err::remove_dir_all(place.path("runs/experiment/report")).unwrap();
+            }
+            let child = start(&place, "report experiment", &[]);
+            std::thread::sleep(took * tenths / 10);
+            signal(name, child.id());
+            let (ended, said) = end_within(child, Duration::from_secs(20));
+            // A report that ended all the same is whole.
+            if ended != Some(0) {
+                assert_eq!(ended, Some(code), "{said}");
+                assert!(
+                    said.ends_with("; the same command continues: prospect report experiment\n"),
+                    "{said}"
+                );
+                interrupted += 1;
+            }
+            assert!(temporaries(&place.path("")).is_empty(), "{:?}", temporaries(&place.path("")));
+            let run = place.run("report experiment");
+            assert_eq!(run.code, Some(0), "{run}");
+            assert_same(&expected, &place, &format!("{name} after {tenths} tenths, fresh: {fresh}"));
+        }
+    }
+    assert!(interrupted > 2, "{interrupted}");
+}
+
+#[test]
 fn commands_without_checkpoints_end_at_once_and_leave_nothing_half_written() {
     // A judge whose endpoint never answers, and commands on much data.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

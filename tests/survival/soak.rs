@@ -124,10 +124,9 @@ fn many_runs_in_one_process_keep_memory_and_files_flat() {
     assert!(page < 8_000_000, "{page}");
 }
 
-#[test]
-fn a_report_of_a_thousand_runs_stays_small() {
-    // The runs of a small sweep, copied under the ids of a large one.
-    let runs = 1000;
+/// Returns a folder with a finished sweep of many runs: those of a small one, copied under the ids
+/// of a large one.
+pub(super) fn swept(runs: usize) -> Place {
     let small = place_of(2);
     assert_eq!(small.run("sweep experiment.yaml").code, Some(0));
     let place = place_of(runs);
@@ -150,6 +149,13 @@ fn a_report_of_a_thousand_runs_stays_small() {
             }
         }
     }
+    place
+}
+
+#[test]
+fn a_report_of_a_thousand_runs_stays_small() {
+    let runs = 1000;
+    let place = swept(runs);
     let (peak, took, _) = measured(&place, "report experiment");
     let page = fs_err::metadata(place.path("runs/experiment/report/index.html")).unwrap().len();
     eprintln!("report of {runs} runs: {page} bytes, {took:?}, peak {} MB", peak / 1_000_000);

@@ -42,7 +42,7 @@ pub trait Collective: Send + Sync + fmt::Debug {
     /// the same bits on every rank.
     fn all_reduce_tensor(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
         if let Some(devices) = self.device_collective() {
-            return devices.all_reduce_on_device(own);
+            return devices.prepare_all_reduce(own)?();
         }
         let mut sum = own.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
         self.all_reduce(&mut sum)?;
@@ -74,11 +74,7 @@ pub trait Collective: Send + Sync + fmt::Debug {
         if let Some(devices) = self.device_collective() {
             return devices.prepare_gather(shards)?();
         }
-        let mut bytes = Vec::with_capacity(shards.iter().map(Shard::bytes).sum());
-        for Shard { own, .. } in shards {
-            own.write_bytes(&mut bytes)?;
-        }
-        let parts = self.all_gather(bytes)?;
+        let parts = self.all_gather(shards_to_bytes(shards)?)?;
         let mut rests: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         let mut whole = |Shard { own, count }: &Shard| {
             let width = own.dtype().size_in_bytes();
@@ -173,15 +169,14 @@ pub trait Collective: Send + Sync + fmt::Debug {
 ///
 /// As for [`Collective`], all ranks make the same calls in the same order.
 pub trait DeviceCollective: Send + Sync + fmt::Debug {
-    /// Returns the f32 sum over all ranks of tensors of one shape.
+    /// Prepares the exchange that returns the f32 sum over all ranks of tensors of one shape.
     ///
-    /// All ranks get the same bits; the order of addition is not defined.
-    fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError>;
+    /// All ranks get the same bits; the order of addition is not defined. Memory is allocated here:
+    /// a rank that has too little fails before the others wait for it.
+    fn prepare_all_reduce<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError>;
 
     /// Prepares the exchange that returns this rank's [even shard](Collective::even_shard) of the
-    /// sum of flat f32 tensors.
-    ///
-    /// Memory is allocated here: a rank that has too little fails before the others wait for it.
+    /// sum of flat f32 tensors. Memory is allocated here.
     fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError>;
 
     /// Prepares the exchange of [`Collective::all_gather_shards`], and returns it.
@@ -218,6 +213,15 @@ impl Shard {
     pub fn bytes(&self) -> usize {
         self.own.elem_count() * self.own.dtype().size_in_bytes()
     }
+}
+
+/// Encodes the elements of shards for sending.
+pub(crate) fn shards_to_bytes(shards: &[Shard]) -> Result<Vec<u8>, CollectiveError> {
+    let mut bytes = Vec::with_capacity(shards.iter().map(Shard::bytes).sum());
+    for Shard { own, .. } in shards {
+        own.write_bytes(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 /// Encodes values for sending.

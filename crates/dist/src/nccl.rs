@@ -200,10 +200,11 @@ impl GatherBuffers {
 }
 
 impl DeviceCollective for NcclGroup {
-    fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+    fn prepare_all_reduce<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
         let flat = own.flatten_all()?.to_dtype(DType::F32)?;
-        let sum = self.0.prepare_sum(Reduction::AllReduce, &flat, flat.elem_count())?()?;
-        Ok(sum.reshape(own.shape())?)
+        let exchange = self.0.prepare_sum(Reduction::AllReduce, &flat, flat.elem_count())?;
+        let shape = own.shape().clone();
+        Ok(Box::new(move || Ok(exchange()?.reshape(shape)?)))
     }
 
     fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 use crate::{
     Collective, CollectiveError, DeviceCollective, ZeroStage,
-    collective::{PreparedGather, PreparedSum, Shard},
+    collective::{PreparedGather, PreparedSum, Shard, shards_to_bytes},
 };
 
 /// Collective whose ranks store shards, any of which a rank may gather at any time (as in ZeRO
@@ -24,7 +24,8 @@ use crate::{
 ///
 /// A rank that runs out of memory within a pass announces that instead of its next call
 /// ([`interrupt`](Collective::interrupt)). Once no rank needs tensors, the others' calls fail, and
-/// all ranks can make the same call again.
+/// all ranks can make the same call again. If a rank has too little memory to take part in a gather
+/// of others, the pending calls of all ranks fail.
 ///
 /// A gather may run on a thread of its own ([`start_gather`](Self::start_gather)). The calls of a
 /// rank still run one at a time, in the order in which they were made. Clones are handles on the
@@ -224,14 +225,14 @@ impl ShardedStore {
     ) -> Result<Vec<Tensor>, CollectiveError> {
         let mut found = None;
         for requested in self.announce(Announcement::Gather(&ids))?.requested {
-            if requested == ids {
-                found = Some(match prepared.take() {
-                    Some(exchange) => exchange()?,
-                    None => self.0.group.all_gather_shards(&whole(&shards))?,
-                });
-            } else {
+            if requested != ids {
                 self.serve(&requested)?;
+                continue;
             }
+            found = Some(match prepared.take() {
+                Some(exchange) => self.unless_one_failed(Ok(exchange))?()?,
+                None => self.0.group.all_gather_shards(&whole(&shards))?,
+            });
         }
         found.ok_or(CollectiveError::OutOfStep { rank: self.rank() })
     }
@@ -267,14 +268,36 @@ impl ShardedStore {
                 return Ok(interrupted_by);
             }
             for ids in requested {
-                self.serve(&ids)?;
+                match self.serve(&ids) {
+                    // This rank gives up its pass, as the others do now.
+                    Err(CollectiveError::Device(_) | CollectiveError::Interrupted { .. })
+                        if matches!(own, Announcement::Interrupt) => {}
+                    served => served?,
+                }
             }
         }
     }
 
     /// Sends this rank's shards of tensors that other ranks need.
     fn serve(&self, ids: &[usize]) -> Result<(), CollectiveError> {
-        self.0.group.all_gather_shards(&whole(&self.shards(ids)?)).map(|_| ())
+        let group = &*self.0.group;
+        let shards = whole(&self.shards(ids)?);
+        match group.device_collective() {
+            Some(devices) => self.unless_one_failed(devices.prepare_gather(&shards))?().map(|_| ()),
+            None => group.all_gather(shards_to_bytes(&shards)?).map(|_| ()),
+        }
+    }
+
+    /// Returns a prepared exchange if all ranks have prepared it.
+    fn unless_one_failed(
+        &self,
+        prepared: Result<PreparedGather, CollectiveError>,
+    ) -> Result<PreparedGather, CollectiveError> {
+        let failed = self.0.group.all_gather(vec![u8::from(prepared.is_err())])?;
+        match failed.iter().position(|failed| *failed != [0]) {
+            Some(rank) if prepared.is_ok() => Err(CollectiveError::Interrupted { rank }),
+            _ => prepared,
+        }
     }
 
     /// Makes a collective call in its turn: serves the other ranks' requests until all ranks have
@@ -291,13 +314,9 @@ impl ShardedStore {
         }
     }
 
-    /// Makes a collective call on devices.
-    fn call_devices<T>(
-        &self,
-        call: impl FnOnce(&dyn DeviceCollective) -> Result<T, CollectiveError>,
-    ) -> Result<T, CollectiveError> {
-        let rank = self.rank();
-        self.call(|group| call(group.device_collective().ok_or(CollectiveError::OutOfStep { rank })?))
+    /// Returns the collective of the ranks' devices.
+    fn devices(&self) -> Result<&dyn DeviceCollective, CollectiveError> {
+        self.0.group.device_collective().ok_or(CollectiveError::OutOfStep { rank: self.rank() })
     }
 }
 
@@ -342,20 +361,19 @@ impl Collective for ShardedStore {
 }
 
 impl DeviceCollective for ShardedStore {
-    fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        self.call_devices(|devices| devices.all_reduce_on_device(own))
+    fn prepare_all_reduce<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
+        let exchange = self.devices()?.prepare_all_reduce(own)?;
+        Ok(Box::new(move || self.call(|_| exchange())))
     }
 
     fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
-        let devices = self.0.group.device_collective();
-        let devices = devices.ok_or(CollectiveError::OutOfStep { rank: self.rank() })?;
-        let exchange = devices.prepare_reduce_scatter(own)?;
+        let exchange = self.devices()?.prepare_reduce_scatter(own)?;
         Ok(Box::new(move || self.call(|_| exchange())))
     }
 
     fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError> {
-        let (store, shards) = (self.clone(), shards.to_vec());
-        Ok(Box::new(move || store.call_devices(|devices| devices.prepare_gather(&shards)?())))
+        let (store, exchange) = (self.clone(), self.devices()?.prepare_gather(shards)?);
+        Ok(Box::new(move || store.call(|_| exchange())))
     }
 }
 

@@ -8,7 +8,7 @@ use prospect_core::memory;
 pub use prospect_kernels::check::Check as KernelCheck;
 use serde::Serialize;
 
-use crate::{ModelError, ops};
+use crate::{ModelError, is_out_of_memory, ops};
 
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
@@ -142,6 +142,22 @@ pub fn peak_memory(device: &Device) -> Result<Option<u64>, ModelError> {
     match device {
         Device::Cuda(gpu) => cuda::peak_memory(gpu),
         _ => Ok(memory::peak()),
+    }
+}
+
+/// Runs `work`. If the device has too little free memory, returns what no tensor uses to the driver,
+/// and runs it once more. `work` must have changed nothing when it fails.
+pub fn retry_with_room<T>(
+    device: &Device,
+    mut work: impl FnMut() -> candle_core::Result<T>,
+) -> candle_core::Result<T> {
+    match work() {
+        Err(error) if is_out_of_memory(&error) => {
+            release_unused_memory(device).map_err(candle_core::Error::wrap)?;
+            tracing::warn!("out of memory; unused memory was freed, trying again");
+            work()
+        }
+        done => done,
     }
 }
 

@@ -3,6 +3,7 @@
 //   EMULATED_CUDA_RECORD   file that receives the record as JSON at exit; that of rank N > 0 gets the extension N
 //   EMULATED_CUDA_COUNT    if set, kernels and products only count, and memory is never touched
 //   EMULATED_CUDA_MEMORY   bytes of device memory, default 80 GiB
+//   EMULATED_CUDA_FAIL     N or N@RANK: the allocation of this number, from 1, fails (on this rank, default 0)
 //
 // Every allocation ends at a page that cannot be accessed, so reads and writes beyond it end the
 // program, as do uses after it was freed.
@@ -78,6 +79,8 @@ struct State {
     // Works that have not ended.
     std::size_t working = 0;
     bool computes;
+    // Allocations up to the one that fails.
+    std::size_t until_failure = 0;
     const char *entry = nullptr;
 };
 
@@ -87,6 +90,12 @@ State &state() {
         const char *memory = std::getenv("EMULATED_CUDA_MEMORY");
         state->total = memory ? std::strtoull(memory, nullptr, 10) : std::size_t(80) << 30;
         state->computes = std::getenv("EMULATED_CUDA_COUNT") == nullptr;
+        if (const char *failing = std::getenv("EMULATED_CUDA_FAIL")) {
+            char *rest = nullptr;
+            const std::size_t nth = std::strtoull(failing, &rest, 10);
+            const char *own = std::getenv("RANK");
+            if (std::strcmp(*rest == '@' ? rest + 1 : "0", own ? own : "0") == 0) state->until_failure = nth;
+        }
         return state;
     }();
     return *only;
@@ -275,6 +284,7 @@ void *allocate(std::size_t bytes, Stream *stream) {
     State &all = state();
     const std::size_t counted = up(std::max<std::size_t>(bytes, 1), GRANULE);
     if (all.used + counted > all.total) return nullptr;
+    if (all.until_failure > 0 && --all.until_failure == 0) return nullptr;
     const std::size_t padded = up(std::max<std::size_t>(bytes, 1), ALIGNMENT), pages = up(padded, PAGE);
     void *mapped = mmap(nullptr, pages + PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED || mprotect(mapped, pages, PROT_READ | PROT_WRITE) != 0)

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
 use prospect_core::interrupt;
-use prospect_dist::{Collective, CollectiveError};
+use prospect_dist::{Collective, CollectiveError, PreparedSum};
 use prospect_model::{Gradients, Parameter, Parameters};
 use prospect_objective::LogProb;
 
@@ -73,14 +73,15 @@ pub(crate) fn gather_logps(
 const BUCKET_ELEMENTS: usize = 64 << 20;
 
 /// Sums the gradients of all ranks, in buckets. A rank without micro-batches contributes zeros.
-/// Sharded gradients have been summed as they were computed.
+/// Sharded gradients have been summed as they were computed. Returns None if the device of any rank
+/// ran out of memory.
 pub(crate) fn all_reduce_gradients(
     group: &dyn Collective,
     parameters: &Parameters,
     gradients: &mut Gradients<'_>,
-) -> Result<(), TrainError> {
+) -> Result<Option<()>, TrainError> {
     if group.world_size() == 1 || gradients.shards().is_some() {
-        return Ok(());
+        return Ok(Some(()));
     }
     all_reduce_in_buckets(group, parameters, gradients, BUCKET_ELEMENTS)
 }
@@ -91,47 +92,70 @@ fn all_reduce_in_buckets(
     parameters: &Parameters,
     gradients: &mut Gradients<'_>,
     limit: usize,
-) -> Result<(), TrainError> {
-    let mut bucket: Vec<&Parameter> = Vec::new();
+) -> Result<Option<()>, TrainError> {
+    // What this rank has done so far. Ranks wait for each other's memory before each sum.
+    let mut done = Ok(());
+    for bucket in buckets(parameters, limit) {
+        let prepared = done.and_then(|()| prepare_bucket_sum(group, &bucket, gradients));
+        let Some(exchange) = unless_out_of_memory(group, prepared)? else { return Ok(None) };
+        let sum = exchange().map_err(TrainError::from);
+        done = sum.and_then(|sum| Ok(set_gradients(&bucket, &sum, gradients)?));
+    }
+    unless_out_of_memory(group, done)
+}
+
+/// Divides parameters into buckets of up to `limit` elements, or of one parameter.
+fn buckets(parameters: &Parameters, limit: usize) -> Vec<Vec<&Parameter>> {
+    let mut buckets: Vec<Vec<&Parameter>> = Vec::new();
     let mut elements = 0;
     for (_, parameter) in parameters.iter() {
         let count = parameter.value().elem_count();
-        if !bucket.is_empty() && elements + count > limit {
-            all_reduce_bucket(group, &std::mem::take(&mut bucket), gradients)?;
-            elements = 0;
+        match buckets.last_mut() {
+            Some(bucket) if elements + count <= limit => {
+                bucket.push(parameter);
+                elements += count;
+            }
+            _ => {
+                buckets.push(vec![parameter]);
+                elements = count;
+            }
         }
-        bucket.push(parameter);
-        elements += count;
     }
-    all_reduce_bucket(group, &bucket, gradients)
+    buckets
 }
 
-/// Sums the gradients of some parameters over all ranks in one operation.
-fn all_reduce_bucket(
-    group: &dyn Collective,
+/// Prepares the sum over all ranks of the gradients of some parameters, as one flat tensor.
+fn prepare_bucket_sum<'a>(
+    group: &'a dyn Collective,
     bucket: &[&Parameter],
-    gradients: &mut Gradients<'_>,
-) -> Result<(), TrainError> {
-    if bucket.is_empty() {
-        return Ok(());
-    }
+    gradients: &Gradients<'_>,
+) -> Result<PreparedSum<'a>, TrainError> {
     let flat = bucket.iter().map(|parameter| {
         let value = parameter.value();
-        let dtype = DType::F32;
         match gradients.get(parameter) {
-            Some(gradient) => gradient.flatten_all()?.to_dtype(dtype),
-            None => Tensor::zeros(value.elem_count(), dtype, value.device()),
+            Some(gradient) => gradient.flatten_all()?.to_dtype(DType::F32),
+            None => Tensor::zeros(value.elem_count(), DType::F32, value.device()),
         }
     });
-    let flat = flat.collect::<Result<Vec<_>, _>>()?;
-    let sum = group.all_reduce_tensor(&Tensor::cat(&flat, 0)?)?;
-    drop(flat);
+    let flat = Tensor::cat(&flat.collect::<Result<Vec<_>, _>>()?, 0)?;
+    match group.device_collective() {
+        Some(devices) => Ok(devices.prepare_all_reduce(&flat)?),
+        None => Ok(Box::new(move || group.all_reduce_tensor(&flat))),
+    }
+}
+
+/// Replaces the gradients of some parameters by their parts of a flat tensor.
+fn set_gradients(
+    bucket: &[&Parameter],
+    flat: &Tensor,
+    gradients: &mut Gradients<'_>,
+) -> candle_core::Result<()> {
     let mut first = 0;
     for parameter in bucket {
         let value = parameter.value();
         let count = value.elem_count();
         // A copy, so that the bucket can be freed.
-        let own = sum.narrow(0, first, count)?.force_contiguous()?;
+        let own = flat.narrow(0, first, count)?.force_contiguous()?;
         gradients.set(parameter, own.reshape(value.shape())?.to_dtype(value.dtype())?);
         first += count;
     }
@@ -157,9 +181,10 @@ pub(crate) fn unless_out_of_memory<T>(
         return Ok(local);
     }
     let all = loop {
-        match group.all_gather(vec![u8::from(local.is_none())]) {
-            // The vote itself was interrupted: vote again.
-            Err(CollectiveError::Interrupted { .. }) => local = None,
+        match group.all_gather(vec![u8::from(local.is_none())]).map_err(TrainError::from) {
+            // The vote was interrupted, or this rank has no memory to send weights that others need
+            // before they vote.
+            Err(error) if error.is_out_of_memory() => local = None,
             votes => break votes?,
         }
     };
@@ -360,22 +385,25 @@ mod tests {
         let own = gradients(&policy);
         // All in one bucket, in a few, and each in its own.
         let all = parameters.len();
-        for (limit, exchanges) in
-            [(BUCKET_ELEMENTS, 1..2), (counts.max().unwrap(), 2..all), (1, all..all + 1)]
+        for (limit, buckets) in [(BUCKET_ELEMENTS, 1..2), (counts.max().unwrap(), 2..all), (1, all..all + 1)]
         {
             let found = on_ranks(3, |thread| {
                 let group = Counted(thread, AtomicUsize::new(0));
                 // Rank 2 has no micro-batch.
                 let mut sums =
                     if group.rank() == 2 { Gradients::none(parameters) } else { gradients(&policy) };
-                all_reduce_in_buckets(&group, parameters, &mut sums, limit).unwrap();
+                assert_eq!(all_reduce_in_buckets(&group, parameters, &mut sums, limit).unwrap(), Some(()));
                 for (name, parameter) in parameters.iter() {
                     let twice = (own.get(parameter).unwrap() * 2.0).unwrap();
                     assert_eq!(flat(sums.get(parameter).unwrap()), flat(&twice), "{name}");
                 }
                 group.1.into_inner()
             });
-            assert!(found.iter().all(|found| exchanges.contains(found)), "{limit}: {found:?}");
+            // A bucket takes a vote and a sum; a vote follows the last one.
+            assert!(
+                found.iter().all(|found| found % 2 == 1 && buckets.contains(&(found / 2))),
+                "{limit}: {found:?}"
+            );
         }
     }
 

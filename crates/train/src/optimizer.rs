@@ -140,11 +140,16 @@ pub(crate) fn norm_of_weights(parameters: &Parameters) -> Result<f64> {
     Ok(squares(&parameters.iter().map(|(_, parameter)| parameter.value()).collect::<Vec<_>>())?.sqrt())
 }
 
-/// Returns the Euclidean norm over all gradients. With sharded gradients, all ranks must call it.
-pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients<'_>) -> Result<f64> {
+/// Returns the sum of the squares of all gradients: of this rank's shards, if they are sharded.
+pub(crate) fn squares_of_gradients(parameters: &Parameters, gradients: &Gradients<'_>) -> Result<f64> {
     let present = parameters.iter().filter_map(|(_, parameter)| gradients.get(parameter));
-    let square = squares(&present.collect::<Vec<_>>())?;
-    let Some(group) = gradients.shards() else { return Ok(square.sqrt()) };
+    squares(&present.collect::<Vec<_>>())
+}
+
+/// Returns the Euclidean norm over all gradients, from the
+/// [sum of squares](squares_of_gradients) of each rank that has a shard.
+pub(crate) fn global_norm(square: f64, shards: Option<&dyn Collective>) -> Result<f64> {
+    let Some(group) = shards else { return Ok(square.sqrt()) };
     let mut total = 0.0;
     for (rank, part) in group.all_gather(square.to_le_bytes().to_vec())?.iter().enumerate() {
         let part = <[u8; 8]>::try_from(part.as_slice()).map_err(|_| CollectiveError::OutOfStep { rank })?;
@@ -189,7 +194,8 @@ pub(crate) mod tests {
             .flat_map(|gradient| gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap())
             .map(|x| f64::from(x).powi(2))
             .sum();
-        let norm = global_norm(policy.parameters(), &gradients).unwrap();
+        let squares = squares_of_gradients(policy.parameters(), &gradients).unwrap();
+        let norm = global_norm(squares, None).unwrap();
         assert!((norm / square.sqrt() - 1.0).abs() < 1e-5);
     }
 }

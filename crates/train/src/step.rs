@@ -11,7 +11,8 @@
 //! Only the last micro-batch keeps its activations from step 1; the others run forward again in
 //! step 3. Memory therefore does not grow with the global batch.
 
-use prospect_model::{Activations, Adapter, Gradients, Saved};
+use prospect_dist::Collective;
+use prospect_model::{Activations, Adapter, Gradients, Parameters, Saved};
 use prospect_objective::{BatchLoss, LogProb, Whitening};
 use prospect_runs::{MetricsRecord, RecordKind};
 
@@ -21,7 +22,7 @@ use crate::{
     distributed::{all_reduce_gradients, gather_logps, unless_out_of_memory},
     logprobs::{BatchLogps, MicroBatchLogps, UnclampedCount},
     noise_metrics::noise_metrics,
-    optimizer::{Optimizer, global_norm},
+    optimizer::{Optimizer, global_norm, squares_of_gradients},
 };
 
 /// One optimizer step: its place in the run and its data.
@@ -35,7 +36,8 @@ pub(crate) struct Step<'a> {
 }
 
 /// Takes a step and returns its metrics. Returns None, and changes nothing, if the device of a rank
-/// ran out of memory before the update.
+/// ran out of memory before the update. In the update, no memory is needed that a smaller batch
+/// would free.
 pub(crate) fn train_step(
     context: &TrainContext<'_>,
     policy: &mut Policy<'_>,
@@ -65,13 +67,10 @@ pub(crate) fn train_step(
     let sequences_before = micro_batches[..part.start].iter().map(|micro| micro.roles.len()).sum();
     let local_gradient = &evaluated.gradient[sequences_before..];
     let gradients = backward(context, policy, step, local, &logps, local_gradient, last_activations);
-    let Some(mut gradients) = unless_out_of_memory(group, gradients)? else {
+    let Some((gradients, grad_norm)) = sum_gradients(group, parameters, gradients)? else {
         policy.state = before;
         return Ok(None);
     };
-    all_reduce_gradients(group, parameters, &mut gradients)?;
-
-    let grad_norm = global_norm(parameters, &gradients)?;
     check_finite(index, "norm of the gradient", grad_norm)?;
     if let Some(synced) = &mut policy.synced {
         synced.move_if_due(parameters, index + 1)?;
@@ -95,6 +94,21 @@ pub(crate) fn train_step(
         .chain(noise)
         .map(|(name, value)| (name.to_owned(), value));
     Ok(Some(MetricsRecord { kind: RecordKind::Train, step: index + 1, values: values.collect() }))
+}
+
+/// Returns the gradients of the global batch, from those of this rank, and their norm; None if the
+/// device of a rank ran out of memory.
+fn sum_gradients<'a>(
+    group: &dyn Collective,
+    parameters: &Parameters,
+    local: Result<Gradients<'a>, TrainError>,
+) -> Result<Option<(Gradients<'a>, f64)>, TrainError> {
+    let Some(mut gradients) = unless_out_of_memory(group, local)? else { return Ok(None) };
+    let Some(()) = all_reduce_gradients(group, parameters, &mut gradients)? else { return Ok(None) };
+    let square = squares_of_gradients(parameters, &gradients).map_err(TrainError::from);
+    let Some(square) = unless_out_of_memory(group, square)? else { return Ok(None) };
+    let norm = global_norm(square, gradients.shards())?;
+    Ok(Some((gradients, norm)))
 }
 
 /// Name of the share of tokens inside the bounds of humanline or PPO.

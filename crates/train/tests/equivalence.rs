@@ -716,8 +716,9 @@ impl Collective for DirectThread {
 }
 
 impl DeviceCollective for DirectThread {
-    fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        self.0.all_reduce_tensor(own)
+    fn prepare_all_reduce<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
+        let own = own.clone();
+        Ok(Box::new(move || self.0.all_reduce_tensor(&own)))
     }
 
     fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
@@ -743,12 +744,29 @@ impl std::fmt::Display for OutOfMemory {
 
 impl std::error::Error for OutOfMemory {}
 
-/// A thread with direct collectives that runs out of memory where it allocates for a sum.
+/// A thread with direct collectives that runs out of memory where it allocates for a sum or for a
+/// gather.
 #[derive(Debug)]
 struct TightThread {
     direct: DirectThread,
     /// Sums up to the one that fails.
     sums: AtomicUsize,
+    /// Gathers up to the one that fails.
+    gathers: Arc<AtomicUsize>,
+}
+
+impl TightThread {
+    fn boxed(thread: ThreadRank, sums: usize, gathers: Arc<AtomicUsize>) -> Box<dyn Collective> {
+        Box::new(Self { direct: DirectThread(Arc::new(thread)), sums: AtomicUsize::new(sums), gathers })
+    }
+
+    /// Fails if this is the allocation to fail.
+    fn allocate(left: &AtomicUsize) -> Result<(), CollectiveError> {
+        if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            return Err(CollectiveError::Device(candle_core::Error::Cuda(Box::new(OutOfMemory)).bt()));
+        }
+        Ok(())
+    }
 }
 
 impl Collective for TightThread {
@@ -770,19 +788,18 @@ impl Collective for TightThread {
 }
 
 impl DeviceCollective for TightThread {
-    fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        self.direct.all_reduce_on_device(own)
+    fn prepare_all_reduce<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
+        Self::allocate(&self.sums)?;
+        self.direct.prepare_all_reduce(own)
     }
 
     fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
-        if self.sums.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let error = candle_core::Error::Cuda(Box::new(OutOfMemory)).bt();
-            return Err(CollectiveError::Device(error));
-        }
+        Self::allocate(&self.sums)?;
         self.direct.prepare_reduce_scatter(own)
     }
 
     fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError> {
+        Self::allocate(&self.gathers)?;
         self.direct.prepare_gather(shards)
     }
 }
@@ -812,8 +829,7 @@ fn sharded_ranks_that_run_out_of_memory_in_a_backward_pass_repeat_the_step_toget
         ] {
             let parts = on(&|thread: ThreadRank| {
                 let sums = failing.get(thread.rank()).copied().unwrap_or(0);
-                let direct = DirectThread(Arc::new(thread));
-                Box::new(TightThread { direct, sums: AtomicUsize::new(sums) })
+                TightThread::boxed(thread, sums, Arc::default())
             });
             assert!(parts.iter().all(|rank| *rank == parts[0]), "{failing:?}: ranks differ");
             let noted = parts[0].1.iter().map(|record| record.values.get("memory/retries"));
@@ -821,6 +837,48 @@ fn sharded_ranks_that_run_out_of_memory_in_a_backward_pass_repeat_the_step_toget
             assert_eq!(noted, retries.map(f64::from), "{failing:?}");
             assert_close("repeated", &whole[0].1, &parts[0].1);
         }
+    }
+}
+
+#[test]
+fn ranks_that_run_out_of_memory_for_the_gathers_of_others_repeat_the_step_together() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    let settings = Settings { length: Length::Steps(3), ..settings("kto", 16, 4) };
+    for (train, ranks, stage) in [
+        (LORA, 2, ZeroStage::Two),
+        (LORA, 3, ZeroStage::Two),
+        (Train::Full, 2, ZeroStage::Two),
+        (Train::Full, 3, ZeroStage::Three),
+    ] {
+        let on = |wrap: &(dyn Fn(ThreadRank) -> Box<dyn Collective> + Sync)| {
+            let member = |thread, rank| ProcessGroup::new(wrap(thread), rank, Some(stage));
+            let options = RunOptions::new(train, Activations::Keep, "cold");
+            let _ = fs_err::remove_dir_all(folder.path().join("cold"));
+            run_groups_with(folder.path(), &settings, ranks, &options, member)
+        };
+        let left = Arc::new(AtomicUsize::new(0));
+        let whole = on(&|thread| {
+            let left = if thread.rank() == 1 { Arc::clone(&left) } else { Arc::default() };
+            TightThread::boxed(thread, 0, left)
+        });
+        // Gathers of loading come first, those for the results last.
+        let gathers = usize::MAX - left.load(Ordering::Relaxed) + 1;
+        let mut repeated = 0;
+        for eighth in 2..7 {
+            let failing = gathers * eighth / 8 + eighth;
+            let parts = on(&|thread: ThreadRank| {
+                let gathers = if thread.rank() == 1 { failing } else { 0 };
+                TightThread::boxed(thread, 0, Arc::new(AtomicUsize::new(gathers)))
+            });
+            assert!(parts.iter().all(|rank| *rank == parts[0]), "{failing}: ranks differ");
+            let retries = parts[0].1.iter().filter_map(|record| record.values.get("memory/retries"));
+            repeated += retries.count();
+            assert_close("repeated", &whole[0].1, &parts[0].1);
+        }
+        // In stage 2 of full training, only updates gather: this rank tries again.
+        let gathers_in_passes = stage == ZeroStage::Three || matches!(train, Train::Lora(_));
+        assert_eq!(repeated > 0, gathers_in_passes, "{train:?}, {ranks} ranks, {stage:?}: {repeated}");
     }
 }
 

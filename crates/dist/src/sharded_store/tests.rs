@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use candle_core::{DType, Device};
 
@@ -193,6 +196,114 @@ fn ranks_that_give_up_together_continue_together() {
             store.interrupt().unwrap();
         }
         assert_eq!(store.all_gather(vec![rank as u8]).unwrap(), [[0], [1], [2]]);
+    });
+}
+
+/// Group whose ranks exchange tensors as devices do, one of which has no memory for a gather.
+#[derive(Debug)]
+struct Tight {
+    group: Arc<ThreadRank>,
+    /// Gathers up to the one that fails.
+    left: AtomicUsize,
+}
+
+impl Collective for Tight {
+    fn rank(&self) -> usize {
+        self.group.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.group.world_size()
+    }
+
+    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.group.all_gather(own)
+    }
+
+    fn device_collective(&self) -> Option<&dyn DeviceCollective> {
+        Some(self)
+    }
+}
+
+impl DeviceCollective for Tight {
+    fn prepare_all_reduce<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
+        let own = own.clone();
+        Ok(Box::new(move || self.group.all_reduce_tensor(&own)))
+    }
+
+    fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
+        let own = own.clone();
+        Ok(Box::new(move || self.group.reduce_scatter_tensor(&own)))
+    }
+
+    fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError> {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            return Err(CollectiveError::Device(candle_core::Error::msg("no memory")));
+        }
+        let (group, shards) = (Arc::clone(&self.group), shards.to_vec());
+        Ok(Box::new(move || group.all_gather_shards(&shards)))
+    }
+}
+
+/// Runs `work` on three threads, of which `failing` has no memory for its gather of number `nth`.
+fn with_a_tight_rank<T: Send>(
+    failing: usize,
+    nth: usize,
+    work: impl Fn(&ShardedStore) -> T + Sync,
+) -> Vec<T> {
+    let wrap = |group: ThreadRank| -> Box<dyn Collective> {
+        let left = AtomicUsize::new(if group.rank() == failing { nth } else { 0 });
+        Box::new(Tight { group: Arc::new(group), left })
+    };
+    on_three_ranks(wrap, work)
+}
+
+#[test]
+fn a_rank_without_memory_for_the_gather_of_another_interrupts_all_and_all_continue() {
+    // Ranks 0 and 1 gather different tensors at once; rank 2 waits in a collective call. Each fails
+    // at the first gather it serves or asks for, and at the next.
+    for (failing, nth) in [(2, 1), (2, 2), (0, 1), (0, 2), (1, 1), (1, 2)] {
+        with_a_tight_rank(failing, nth, |store| {
+            let rank = store.rank();
+            let pass = || match rank {
+                0 => store.gather(&[0]).map(|_| ()),
+                1 => store.gather(&[1, 2]).map(|_| ()),
+                _ => store.barrier(),
+            };
+            let passed = pass();
+            match &passed {
+                // A rank that cannot ask says so when the others have gathered.
+                Ok(()) => assert!(nth == 1 && failing < 2 && rank != failing),
+                Err(CollectiveError::Device(_)) => assert_eq!(rank, failing),
+                Err(CollectiveError::Interrupted { rank: by }) => assert_eq!(*by, failing),
+                Err(other) => panic!("rank {rank}: {other}"),
+            }
+            if rank != 2 && passed.is_err() {
+                store.interrupt().unwrap();
+            }
+            while let Err(interrupted) = store.all_gather(Vec::new()) {
+                assert!(matches!(interrupted, CollectiveError::Interrupted { .. }), "{interrupted}");
+            }
+            assert_gathered(&store.gather(&[2, 0]).unwrap(), &[2, 0]);
+            store.barrier().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_rank_that_gives_up_need_not_serve() {
+    with_a_tight_rank(0, 1, |store| {
+        if store.rank() == 0 {
+            // It fails to serve the gather of rank 1 meanwhile.
+            store.interrupt().unwrap();
+        } else {
+            let given_up = if store.rank() == 1 { store.gather(&[1]).map(|_| ()) } else { store.barrier() };
+            assert!(matches!(given_up, Err(CollectiveError::Interrupted { rank: 0 })), "{given_up:?}");
+            store.interrupt().unwrap();
+        }
+        assert_eq!(store.all_gather(vec![store.rank() as u8]).unwrap(), [[0], [1], [2]]);
+        assert_gathered(&store.gather(&[1]).unwrap(), &[1]);
+        store.barrier().unwrap();
     });
 }
 

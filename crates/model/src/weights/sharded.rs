@@ -210,8 +210,12 @@ mod tests {
     }
 
     impl DeviceCollective for Counted {
-        fn all_reduce_on_device(&self, own: &Tensor) -> std::result::Result<Tensor, CollectiveError> {
-            self.group.all_reduce_tensor(own)
+        fn prepare_all_reduce<'a>(
+            &'a self,
+            own: &Tensor,
+        ) -> std::result::Result<PreparedSum<'a>, CollectiveError> {
+            let own = own.clone();
+            Ok(Box::new(move || self.group.all_reduce_tensor(&own)))
         }
 
         fn prepare_reduce_scatter<'a>(
@@ -273,8 +277,10 @@ mod tests {
             });
             assert_eq!(parts.iter().sum::<usize>(), bytes, "{kind:?} {dtype:?}");
             assert!(parts.iter().all(|part| *part <= bytes * 4 / 10), "{parts:?}");
-            // The bytes of the matrix as it is stored, and the id that each rank asked for.
-            assert_eq!(sent.load(Ordering::Relaxed), bytes + 3 * 8, "{kind:?} {dtype:?}");
+            // The bytes of the matrix as it is stored, the id that each rank asked for, and, before
+            // devices exchange, the byte by which each rank confirms that it has the memory.
+            let more = 3 * (8 + usize::from(direct));
+            assert_eq!(sent.load(Ordering::Relaxed), bytes + more, "{kind:?} {dtype:?}");
         }
     }
 }

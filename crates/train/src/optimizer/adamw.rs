@@ -139,10 +139,14 @@ impl ParameterUpdate {
         v: &mut Tensor,
     ) -> Result<Tensor> {
         let gradient = (gradient.to_dtype(m.dtype())? * self.scale)?;
-        *m = ((&*m * self.betas.0)? + (&gradient * (1.0 - self.betas.0))?)?;
-        *v = ((&*v * self.betas.1)? + (gradient.sqr()? * (1.0 - self.betas.1))?)?;
-        let change = ((&*m * self.rate)? / (v.sqrt()? + self.epsilon)?)?;
-        (weights * self.decay)? - change
+        let first = ((&*m * self.betas.0)? + (&gradient * (1.0 - self.betas.0))?)?;
+        let second = ((&*v * self.betas.1)? + (gradient.sqr()? * (1.0 - self.betas.1))?)?;
+        drop(gradient);
+        let change = ((&first * self.rate)? / (second.sqrt()? + self.epsilon)?)?;
+        let updated = ((weights * self.decay)? - change)?;
+        // Nothing may change before all memory is there.
+        (*m, *v) = (first, second);
+        Ok(updated)
     }
 }
 

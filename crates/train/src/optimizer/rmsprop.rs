@@ -102,9 +102,12 @@ impl ParameterUpdate {
     fn composed(&self, weights: &Tensor, gradient: &Tensor, square: &mut Tensor) -> Result<Tensor> {
         let RmsPropConfig { alpha, epsilon, weight_decay } = self.config;
         let gradient = ((gradient.to_dtype(square.dtype())? * self.scale)? + (weights * weight_decay)?)?;
-        *square = ((&*square * alpha)? + (gradient.sqr()? * (1.0 - alpha))?)?;
-        let change = ((gradient * self.rate)? / (square.sqrt()? + epsilon)?)?;
-        weights - change
+        let mean = ((&*square * alpha)? + (gradient.sqr()? * (1.0 - alpha))?)?;
+        let change = ((gradient * self.rate)? / (mean.sqrt()? + epsilon)?)?;
+        let updated = (weights - change)?;
+        // Nothing may change before all memory is there.
+        *square = mean;
+        Ok(updated)
     }
 }
 

@@ -4,8 +4,8 @@
 use std::sync::Mutex;
 
 use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use prospect_dist::{Collective, Shard};
-use prospect_model::{Gradients, Parameter, Parameters};
+use prospect_dist::{Collective, CollectiveError, Shard};
+use prospect_model::{Gradients, Parameter, Parameters, device::retry_with_room};
 
 use super::{StateDict, state_tensor};
 
@@ -112,12 +112,13 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
     /// `update_all` gets the weights, gradients and moments of all parameters whose moments are
     /// tensors; it changes them in place and returns true, or changes nothing. Parameters that it
     /// does not change are updated one by one: `update` returns the new weights, or None if it has
-    /// changed them in place.
+    /// changed them in place. Both must have changed nothing when they run out of memory: they are
+    /// then called again.
     pub(super) fn update(
         &mut self,
         parameters: &Parameters,
         gradients: &Gradients<'_>,
-        update_all: impl FnOnce(&[DeviceTensors<'_, N>]) -> Result<bool>,
+        update_all: impl Fn(&[DeviceTensors<'_, N>]) -> Result<bool>,
         mut update: impl FnMut(&Tensor, &Tensor, &mut Moments<N>) -> Result<Option<Tensor>>,
     ) -> Result<()> {
         let on_device = parameters.iter().zip(&self.parameters).filter_map(|((_, parameter), state)| {
@@ -126,13 +127,20 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
             Some(DeviceTensors { value, gradient: gradients.get(parameter)?, moments: moments.each_ref() })
         });
         let on_device: Vec<_> = on_device.collect();
-        let updated_all = !on_device.is_empty() && update_all(&on_device)?;
+        let updated_all = match on_device.first() {
+            Some(first) => retry_with_room(first.value.device(), || update_all(&on_device))?,
+            None => false,
+        };
         for ((_, parameter), state) in parameters.iter().zip(&mut self.parameters) {
             let Some(gradient) = gradients.get(parameter) else { continue };
             let ParameterState { moments, master } = state;
+            let device = parameter.value().device();
             let updated = match moments {
                 Moments::OnDevice(_) if updated_all => None,
-                _ => update(master.as_ref().unwrap_or(parameter.value()), gradient, moments)?,
+                _ => {
+                    let weights = master.as_ref().unwrap_or(parameter.value());
+                    retry_with_room(device, || update(weights, gradient, moments))?
+                }
             };
             match (master, updated) {
                 (None, None) => {}
@@ -224,12 +232,21 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
 /// Writes updated master weights to the parameter, from the shards of all ranks with `shards`.
 fn publish(shards: Option<&dyn Collective>, parameter: &Parameter, master: &Tensor) -> Result<()> {
     let value = parameter.value();
-    let rounded = master.to_dtype(value.dtype())?;
+    let device = value.device();
+    let rounded = retry_with_room(device, || master.to_dtype(value.dtype()))?;
     let whole = match shards {
         None => rounded,
         Some(group) => {
             let shard = Shard { own: rounded, count: value.elem_count() };
-            group.all_gather_shard(shard)?
+            match group.device_collective() {
+                // Other ranks do not wait for this one before it has the memory.
+                Some(devices) => {
+                    let shard = [shard];
+                    let gather = retry_with_room(device, || Ok(devices.prepare_gather(&shard)?))?;
+                    gather()?.pop().ok_or(CollectiveError::OutOfStep { rank: group.rank() })?
+                }
+                None => group.all_gather_shard(shard)?,
+            }
         }
     };
     parameter.var().set(&whole.reshape(value.shape())?)
@@ -269,5 +286,56 @@ impl<F: FnMut(&mut [f32], &[f32])> InplaceOp1 for InPlace<'_, F> {
         let Ok(mut update) = self.update.lock() else { bail!("fused update: an earlier step panicked") };
         update(&mut values[from..to], &gradient[gradient_from..gradient_to]);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::{
+        super::tests::{gradients, policy},
+        *,
+    };
+
+    /// An error as the CUDA driver's: candle keeps it as an opaque error.
+    #[derive(Debug, thiserror::Error)]
+    #[error("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")")]
+    struct OutOfMemory;
+
+    #[test]
+    fn an_update_that_runs_out_of_memory_goes_on_where_it_stopped() {
+        let policy = policy();
+        let gradients = gradients(&policy);
+        let mut state = OptimizerState::<1>::new(policy.parameters(), None).unwrap();
+        let starts: Vec<Tensor> =
+            policy.parameters().iter().map(|(_, parameter)| parameter.value().copy().unwrap()).collect();
+        let no_kernel = |_: &[DeviceTensors<'_, 1>]| Ok(false);
+        // The third and the fourth call fail, which are for two parameters, or for one.
+        for (failures, ends) in [([3, 5], true), ([3, 4], false)] {
+            let calls = Cell::new(0);
+            let updated = state.update(policy.parameters(), &gradients, no_kernel, |weights, _, _| {
+                calls.set(calls.get() + 1);
+                if failures.contains(&calls.get()) {
+                    return Err(Error::Cuda(Box::new(OutOfMemory)).bt());
+                }
+                (weights + 1.0).map(Some)
+            });
+            assert_eq!(updated.is_ok(), ends, "{failures:?}");
+            if ends {
+                for (start, (name, parameter)) in starts.iter().zip(policy.parameters().iter()) {
+                    let change = (parameter.value() - start).unwrap().flatten_all().unwrap();
+                    let change = change.to_vec1::<f32>().unwrap();
+                    assert!(change.iter().all(|change| (change - 1.0).abs() < 1e-6), "{name}: {change:?}");
+                }
+            }
+        }
+        // Other errors are not tried again.
+        let calls = Cell::new(0);
+        let failed = state.update(policy.parameters(), &gradients, no_kernel, |_, _, _| {
+            calls.set(calls.get() + 1);
+            Err(Error::msg("another error"))
+        });
+        assert!(failed.is_err() && calls.get() == 1);
     }
 }

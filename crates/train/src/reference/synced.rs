@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use prospect_dist::Collective;
-use prospect_model::{Adapter, Decoder, PackedBatch, Parameters};
+use prospect_model::{Adapter, Decoder, PackedBatch, Parameters, device::retry_with_room};
 
 use super::LogProbGranularity;
 use crate::{
@@ -49,13 +49,14 @@ impl SyncedReference {
             return Ok(());
         }
         for ((_, policy), (_, reference)) in policy.iter().zip(self.decoder.parameters().iter()) {
-            let value = if alpha == 1.0 {
-                policy.value().copy()?
-            } else {
-                let dtype = policy.value().dtype();
-                let (policy, reference) = (in_float(policy.value())?, in_float(reference.value())?);
-                ((policy * alpha)? + (reference * (1.0 - alpha))?)?.to_dtype(dtype)?
-            };
+            let (policy, start) = (policy.value(), reference.value());
+            let value = retry_with_room(policy.device(), || {
+                if alpha == 1.0 {
+                    return policy.copy();
+                }
+                let moved = ((in_float(policy)? * alpha)? + (in_float(start)? * (1.0 - alpha))?)?;
+                moved.to_dtype(policy.dtype())
+            })?;
             reference.var().set(&value)?;
         }
         self.moved = true;
