@@ -84,9 +84,6 @@ mod needs_emulator {
         }
     }
 
-    /// Allocations that fail in the test below, evenly over a run.
-    const FAILURES: u64 = 9;
-
     /// One allocation fails, of one rank. In a step, the step is repeated, or its update goes on;
     /// elsewhere, the run ends with the reason. Ranks never wait for each other forever.
     #[test]
@@ -116,9 +113,10 @@ mod needs_emulator {
             let allocations = count(&place, last, "allocations");
             let whole = metrics(&place, &format!("runs/{name}"));
             let (mut repeated, mut completed) = (0, 0);
-            for failure in 1..=FAILURES {
+            // A run loads a model first and evaluates last.
+            for eighth in 2..=6 {
                 // Another part of the step each time.
-                let nth = allocations * failure / (FAILURES + 1) + 7 * failure;
+                let nth = allocations * eighth / 8 + 7 * eighth;
                 let (sweep, fail) = (format!("{name}-{nth}"), format!("{nth}@{last}"));
                 let runs = runs(&sweep, &[("EMULATED_CUDA_FAIL", &fail)]);
                 if runs.iter().any(|run| run.code != Some(0)) {
@@ -139,8 +137,10 @@ mod needs_emulator {
                     );
                 }
             }
-            eprintln!("{name}: of {FAILURES} runs, {completed} completed, {repeated} after a repeated step");
-            assert!(completed > FAILURES / 2 && repeated > 0, "{name}: {completed}, {repeated}");
+            assert!(
+                completed > 2 && repeated > 0,
+                "{name}: {completed} completed, {repeated} repeated a step"
+            );
         }
     }
 

@@ -24,7 +24,8 @@ pub enum CollectiveError {
     /// A rank could not take part in the call, and all ranks give up what they did.
     #[error("rank {rank} interrupted the other ranks")]
     Interrupted {
-        /// The rank that called [`interrupt`](crate::Collective::interrupt).
+        /// The rank that called [`interrupt`](crate::Collective::interrupt), or that had too
+        /// little memory to take part.
         rank: usize,
     },
     /// Error of candle or of the device.

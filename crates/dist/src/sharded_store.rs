@@ -226,15 +226,17 @@ impl ShardedStore {
         let mut found = None;
         for requested in self.announce(Announcement::Gather(&ids))?.requested {
             if requested != ids {
-                self.serve(&requested)?;
+                self.prepare_to_serve(&requested)?()?;
                 continue;
             }
+            // The other ranks go on with the round, so this one does as well, even if it has no
+            // memory for what it received.
             found = Some(match prepared.take() {
-                Some(exchange) => self.unless_one_failed(Ok(exchange))?()?,
-                None => self.0.group.all_gather_shards(&whole(&shards))?,
+                Some(exchange) => self.unless_one_failed(Ok(exchange))?(),
+                None => self.0.group.all_gather_shards(&whole(&shards)),
             });
         }
-        found.ok_or(CollectiveError::OutOfStep { rank: self.rank() })
+        found.ok_or(CollectiveError::OutOfStep { rank: self.rank() })?
     }
 
     /// Exchanges what the ranks announce in this round.
@@ -268,24 +270,33 @@ impl ShardedStore {
                 return Ok(interrupted_by);
             }
             for ids in requested {
-                match self.serve(&ids) {
-                    // This rank gives up its pass, as the others do now.
+                match self.prepare_to_serve(&ids) {
+                    Ok(exchange) => drop(exchange()?),
+                    // All ranks leave the round. This one gives up its pass anyway.
                     Err(CollectiveError::Device(_) | CollectiveError::Interrupted { .. })
-                        if matches!(own, Announcement::Interrupt) => {}
-                    served => served?,
+                        if matches!(own, Announcement::Interrupt) =>
+                    {
+                        break;
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         }
     }
 
-    /// Sends this rank's shards of tensors that other ranks need.
-    fn serve(&self, ids: &[usize]) -> Result<(), CollectiveError> {
-        let group = &*self.0.group;
+    /// Prepares the exchange that sends this rank's shards of tensors that other ranks need.
+    ///
+    /// A lack of memory, of any rank, is an error on all ranks, which leave the round.
+    fn prepare_to_serve(&self, ids: &[usize]) -> Result<PreparedGather, CollectiveError> {
         let shards = whole(&self.shards(ids)?);
-        match group.device_collective() {
-            Some(devices) => self.unless_one_failed(devices.prepare_gather(&shards))?().map(|_| ()),
-            None => group.all_gather(shards_to_bytes(&shards)?).map(|_| ()),
+        if let Some(devices) = self.0.group.device_collective() {
+            return self.unless_one_failed(devices.prepare_gather(&shards));
         }
+        let store = self.clone();
+        Ok(Box::new(move || {
+            store.0.group.all_gather(shards_to_bytes(&shards)?)?;
+            Ok(Vec::new())
+        }))
     }
 
     /// Returns a prepared exchange if all ranks have prepared it.

@@ -281,9 +281,86 @@ fn a_rank_without_memory_for_the_gather_of_another_interrupts_all_and_all_contin
             if rank != 2 && passed.is_err() {
                 store.interrupt().unwrap();
             }
-            while let Err(interrupted) = store.all_gather(Vec::new()) {
-                assert!(matches!(interrupted, CollectiveError::Interrupted { .. }), "{interrupted}");
+            vote(store);
+            assert_gathered(&store.gather(&[2, 0]).unwrap(), &[2, 0]);
+            store.barrier().unwrap();
+        });
+    }
+}
+
+/// Votes as a training step does: until no rank interrupts the vote.
+fn vote(store: &ShardedStore) {
+    while let Err(interrupted) = store.all_gather(Vec::new()) {
+        assert!(matches!(interrupted, CollectiveError::Interrupted { .. }), "{interrupted}");
+    }
+}
+
+#[test]
+fn a_rank_that_gives_up_leaves_a_round_of_several_requests_with_the_others() {
+    // Rank 2 gives up while ranks 0 and 1 gather different tensors. The first gather fails, on the
+    // other requester or on rank 2 itself, or the second one.
+    for (failing, nth) in [(1, 2), (2, 1), (0, 2), (2, 2)] {
+        with_a_tight_rank(failing, nth, |store| {
+            let rank = store.rank();
+            if rank < 2 {
+                let error = store.gather(&[rank]).unwrap_err();
+                assert_eq!(matches!(error, CollectiveError::Device(_)), rank == failing, "{error}");
             }
+            store.interrupt().unwrap();
+            vote(store);
+            assert_gathered(&store.gather(&[2, 0]).unwrap(), &[2, 0]);
+            store.barrier().unwrap();
+        });
+    }
+}
+
+/// Group whose ranks exchange tensors through host memory, one of which has no memory to place the
+/// first tensors that it receives.
+#[derive(Debug)]
+struct TightHost {
+    group: ThreadRank,
+    left: AtomicUsize,
+}
+
+impl Collective for TightHost {
+    fn rank(&self) -> usize {
+        self.group.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.group.world_size()
+    }
+
+    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.group.all_gather(own)
+    }
+
+    fn all_gather_shards(&self, shards: &[Shard]) -> Result<Vec<Tensor>, CollectiveError> {
+        let tensors = self.group.all_gather_shards(shards)?;
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            return Err(CollectiveError::Device(candle_core::Error::msg("no memory")));
+        }
+        Ok(tensors)
+    }
+}
+
+#[test]
+fn a_rank_that_cannot_place_its_tensors_stays_in_the_round() {
+    for failing in [0, 1] {
+        let wrap = |group: ThreadRank| -> Box<dyn Collective> {
+            let left = AtomicUsize::new(usize::from(group.rank() == failing));
+            Box::new(TightHost { group, left })
+        };
+        on_three_ranks(wrap, |store| {
+            let rank = store.rank();
+            if rank < 2 {
+                let gathered = store.gather(&[rank]);
+                assert_eq!(gathered.is_err(), rank == failing);
+            }
+            if rank == failing {
+                store.interrupt().unwrap();
+            }
+            vote(store);
             assert_gathered(&store.gather(&[2, 0]).unwrap(), &[2, 0]);
             store.barrier().unwrap();
         });

@@ -338,7 +338,6 @@ pub(super) fn log_prob_of_targets(
     Ok((log_probs, d_logits))
 }
 
-/// Takes an AdamW step in the memory of the parameter and its moments.
 /// Returns the numbers of elements of tensors.
 fn counts<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<usize> {
     tensors.into_iter().map(Tensor::elem_count).collect()
