@@ -2,11 +2,11 @@
 
 mod round_joins;
 
-use std::path::Path;
+use std::{io::Write, path::Path};
 
 use minijinja::HtmlEscape;
-use plotters::prelude::{BitMapBackend, DrawingBackend, IntoDrawingArea, SVGBackend, WHITE};
-use prospect_core::{files::write_whole_at, visible::visible};
+use plotters::prelude::{BitMapBackend, IntoDrawingArea, SVGBackend, WHITE};
+use prospect_core::{files::write_whole, visible::visible};
 
 use round_joins::RoundJoins;
 
@@ -134,19 +134,20 @@ fn write_png(drawing: &impl Drawing, figure: &Figure, path: &Path) -> Result<(),
     drop(area);
     let pixels = downsample(&samples, large.0 as usize, SAMPLES as usize);
 
-    write_whole_at(path, |temporary| {
-        // The backend chooses the format by the extension, and writes when it likes.
-        let mut named = temporary.as_os_str().to_owned();
-        named.push(".png");
-        let mut encoder = BitMapBackend::new(&named, (width, height));
-        let encoded = encoder.blit_bitmap((0, 0), (width, height), &pixels).and_then(|()| encoder.present());
-        drop(encoder);
-        if let Err(error) = encoded {
-            let _ = fs_err::remove_file(named);
-            return Err(draw_error(figure, &format!("{}: {error}", path.display())));
-        }
-        Ok(fs_err::rename(named, temporary)?)
-    })
+    let file = encode_png(&pixels, width, height).map_err(|error| draw_error(figure, &error))?;
+    Ok(write_whole(path, |writer| writer.write_all(&file))?)
+}
+
+/// Encodes RGB pixels, in rows from the top, as a PNG file.
+fn encode_png(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, png::EncodingError> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    writer.finish()?;
+    Ok(file)
 }
 
 /// Averages each `side` × `side` block of RGB samples into a pixel; a row has `width` samples.
