@@ -226,8 +226,10 @@ impl GgufFile {
             return Err(self.fail(&format!("tensor `{name}` is missing; is the file complete?")));
         };
         check_shape(&self.path.display().to_string(), name, header.shape.dims(), shape)?;
-        // The library multiplies the dimensions without a look at overflow.
-        if shape.iter().try_fold(1, |product: usize, size| product.checked_mul(*size)).is_none() {
+        // The library multiplies the dimensions, and then the bytes of a block, without a look at
+        // overflow.
+        let block_bytes = header.ggml_dtype.type_size();
+        if shape.iter().try_fold(block_bytes, |product, size| product.checked_mul(*size)).is_none() {
             return Err(
                 self.fail(&format!("tensor `{name}` claims the shape {shape:?}, which no file holds"))
             );

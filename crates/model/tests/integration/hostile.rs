@@ -81,3 +81,20 @@ fn gguf_dimensions_that_overflow_are_refused() {
     let error = load(&path, "tokenizer: bytes").unwrap_err().to_string();
     assert!(error.contains("the architecture needs"), "{error}");
 }
+
+#[test]
+fn gguf_bytes_that_overflow_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = gguf::random_tensors(folder.path());
+    let path = folder.path().join("model.gguf");
+    gguf::write_gguf(&path, &tensors, GgmlDType::F32);
+    let mut bytes = fs_err::read(&path).unwrap();
+    let name = b"token_embd.weight";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4;
+    // 2^62 elements of 4 bytes. The second dimension is the vocabulary.
+    let columns = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    bytes[at + 8..at + 16].copy_from_slice(&((1u64 << 62) / columns).to_le_bytes());
+    fs_err::write(&path, bytes).unwrap();
+    let error = load(&path, "tokenizer: bytes").unwrap_err().to_string();
+    assert!(error.contains("which no file holds"), "{error}");
+}
