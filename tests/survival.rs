@@ -171,6 +171,22 @@ fn start(place: &Place, args: &str, variables: &[(&str, String)]) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap()
 }
 
+/// Starts a command after the shell has set limits.
+fn start_limited(place: &Place, limits: &str, args: &str) -> Child {
+    let environment = place.command("");
+    let program = assert_cmd::cargo::cargo_bin!("prospect").display().to_string();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("{limits}; exec '{program}' {args}")).current_dir(place.path(""));
+    for (name, value) in environment.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    // A backtrace must not hang.
+    command.env("RUST_BACKTRACE", "1").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 /// Waits for a process, and kills one that takes longer than `limit`. Returns its exit code and
 /// standard error; both are read by threads, so that a full pipe does not stop it.
 #[track_caller]

@@ -11,7 +11,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use prospect_core::{
     errors::{self, Resource},
-    interrupt, shell,
+    files, interrupt, shell,
 };
 
 use crate::output::warn;
@@ -143,6 +143,9 @@ fn main() -> ExitCode {
     output::set_quiet(quiet);
     log::init(verbose, quiet);
     allocator::end_on_refusal();
+    if let Err(error) = files::fail_beyond_size_limit() {
+        tracing::debug!("no handler for the limit of file sizes: {error}");
+    }
     if command.takes_long()
         && let Err(error) = interrupt::listen(&continuation())
     {

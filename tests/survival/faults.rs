@@ -158,6 +158,70 @@ fn a_claim_that_a_full_disk_left_empty_does_not_block_the_next_call() {
 }
 
 #[test]
+fn a_limit_of_file_sizes_is_an_error_with_advice() {
+    let commands = [
+        ("prepare data.yaml", "data/data"),
+        ("sweep experiment.yaml", "runs/experiment"),
+        ("report experiment", "runs/experiment/report"),
+    ];
+    let before = place();
+    for (command, writes) in commands {
+        let mut failed = 0;
+        let whole = Place::new();
+        copy(&before.path("."), &whole.path("."));
+        assert_eq!(whole.run(command).code, Some(0));
+        // Blocks of 512 bytes.
+        for blocks in [1, 8, 40, 100] {
+            let here = Place::new();
+            copy(&before.path("."), &here.path("."));
+            let limited = start_limited(&here, &format!("ulimit -f {blocks}"), command);
+            let (code, said) = end_within(limited, Duration::from_mins(1));
+            if code != Some(0) {
+                failed += 1;
+                assert_eq!(code, Some(1), "{command}, {blocks} blocks: {said}");
+                let error = said.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+                let names_a_file = ["data", "runs"].iter().any(|folder| error.contains(folder));
+                assert!(names_a_file, "{command}, {blocks} blocks: {said}");
+                assert!(said.contains("raise the limit of file sizes (`ulimit -f`)"), "{said}");
+            }
+            assert_eq!(here.run(command).code, Some(0));
+            assert_same(&files(&whole.path("")), &here, &format!("{command}, {blocks} blocks"));
+        }
+        assert!(failed > 1, "{command}: {failed}");
+        assert!(whole.path(writes).exists());
+        assert_eq!(before.run(command).code, Some(0));
+    }
+}
+
+#[test]
+fn a_full_disk_below_any_figure_is_named_with_advice() {
+    let place = place();
+    let run = place.run("sweep experiment.yaml");
+    assert_eq!(run.code, Some(0), "{run}");
+    let figures = place.path("").canonicalize().unwrap().join("runs/experiment/report/figures");
+    let mut failed = 0;
+    for at in ["1", "2", "3", "5", "8", "13", "21"] {
+        let mut variables = shim::variables(
+            &place,
+            &[("SHIM_CALLS", "open,write"), ("SHIM_AT", at), ("SHIM_ERROR", "28"), ("SHIM_TIMES", "0")],
+        );
+        variables.retain(|(name, _)| *name != "SHIM_ROOT");
+        variables.push(("SHIM_ROOT", figures.display().to_string()));
+        let (code, said) = end_within(start(&place, "report experiment", &variables), Duration::from_mins(1));
+        if code == Some(0) {
+            continue;
+        }
+        failed += 1;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("report/figures/"), "call {at}: {said}");
+        assert!(said.contains("free some space or raise the quota"), "call {at}: {said}");
+        let run = place.run("report experiment");
+        assert_eq!(run.code, Some(0), "{run}");
+    }
+    assert!(failed > 4, "{failed}");
+}
+
+#[test]
 fn a_run_whose_folder_vanishes_is_not_finished_without_its_files() {
     let place = place();
     let experiment = EXPERIMENT.replace("max_steps: 6", "max_steps: 400");

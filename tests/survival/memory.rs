@@ -17,22 +17,10 @@ fn too_little_memory_ends_with_a_message_and_nothing_is_lost() {
         let mebibytes =
             low + (high - low) * (step as f64 + fraction(&["memory", &step.to_string()])) / steps as f64;
         let kibibytes = (1024.0 * mebibytes) as usize;
-        let program = assert_cmd::cargo::cargo_bin!("prospect").display().to_string();
-        let mut limited = here.command("");
-        let script = format!("ulimit -v {kibibytes}; exec '{program}' {command}");
-        let environment: Vec<_> =
-            limited.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
-        limited = Command::new("sh");
-        limited.arg("-c").arg(script).current_dir(here.path(""));
-        for (name, value) in environment {
-            match value {
-                Some(value) => limited.env(name, value),
-                None => limited.env_remove(name),
-            };
-        }
-        // A backtrace must not hang.
-        limited.env("RUST_BACKTRACE", "1").stdout(Stdio::null()).stderr(Stdio::piped());
-        let (code, said) = end_within(limited.spawn().unwrap(), Duration::from_mins(2));
+        let (code, said) = end_within(
+            start_limited(&here, &format!("ulimit -v {kibibytes}"), command),
+            Duration::from_mins(2),
+        );
         match code {
             Some(0) => {
                 assert_same(&expected, &here, "with enough memory in the end");

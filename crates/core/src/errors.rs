@@ -17,8 +17,10 @@ pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
 /// A resource of the machine that failed or is exhausted. Repeating the work later can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
-    /// Disk space, a quota, or the largest size of a file.
+    /// Disk space, or a quota.
     Space,
+    /// Size of a file.
+    FileSize,
     /// A disk or a file system that fails, is read-only, or has disappeared.
     Disk,
     /// Main memory.
@@ -38,7 +40,8 @@ impl Resource {
             let (_, rest) = message.split_once("(os error ").unwrap_or_default();
             let number = rest.split(')').next().unwrap_or_default();
             Some(match number {
-                "28" | "122" | "27" => Self::Space,
+                "28" | "122" => Self::Space,
+                "27" => Self::FileSize,
                 "5" | "30" | "116" | "107" | "108" | "6" | "19" => Self::Disk,
                 "12" => Self::Memory,
                 "23" | "24" => Self::Files,
@@ -53,6 +56,7 @@ impl Resource {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Space => "free some space or raise the quota",
+            Self::FileSize => "raise the limit of file sizes (`ulimit -f`)",
             Self::Disk => "check the disk or the file system (`dmesg`, `mount`)",
             Self::Memory => "free some memory or raise its limit (`ulimit -v`, `--mem` of Slurm)",
             Self::Files => "raise the limit of open files (`ulimit -n`)",
@@ -72,6 +76,7 @@ mod tests {
             Resource::of(&chain(&std::io::Error::other(format!("tensor: {error}"))))
         };
         assert_eq!(resource(28), Some(Resource::Space));
+        assert_eq!(resource(27), Some(Resource::FileSize));
         assert_eq!(resource(5), Some(Resource::Disk));
         assert_eq!(resource(12), Some(Resource::Memory));
         assert_eq!(resource(24), Some(Resource::Files));

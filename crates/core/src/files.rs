@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -54,6 +54,12 @@ pub(crate) fn write_renamed<T, E: From<io::Error>>(
     File::open(aside.path())?.sync_all()?;
     aside.rename(&path)?;
     Ok((result, path))
+}
+
+/// Lets writes beyond the largest size of a file (`ulimit -f`) fail with an error. By default, a
+/// signal ends the process without a message.
+pub fn fail_beyond_size_limit() -> io::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(|_| ())
 }
 
 /// Creates `folder` and checks that files can be written there.
