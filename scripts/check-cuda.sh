@@ -2,8 +2,8 @@
 # Builds the binary with CUDA. Assembles a toolkit from NVIDIA's Python wheels if none is installed. No GPU is needed.
 #
 #   scripts/check-cuda.sh              set up the toolkit, then build (13 to 26 minutes on 2 cores)
-#   scripts/check-cuda.sh --lean       build a binary to carry to a machine with a GPU: link-time optimisation, stripped, without
-#                                      the feature `query`, which links polars. An error if it is larger than 48 MB
+#   scripts/check-cuda.sh --lean       build a binary to carry to a machine with a GPU: optimised for size, stripped, without the
+#                                      feature `query`, which links polars. An error if it is larger than 48 MB
 #   scripts/check-cuda.sh --check      only type-check: `cargo check` (about two minutes)
 #   scripts/check-cuda.sh --toolkit    only set up the toolkit, and print the variables that a build needs
 #
@@ -146,7 +146,17 @@ fi
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda
 if [[ ${1:-} == --lean ]]; then
     shift
-    cargo build --profile dist --no-default-features --features cuda "$@"
+    # Optimised for size, except what takes time on a machine with a GPU.
+    small=(--config 'profile.dist.opt-level="s"' --config 'profile.dist.package."*".opt-level="s"')
+    for crate in arrow-select arrow-cmp candle-core gemm-common gemm-f16 gemm-f32 pulp; do
+        small+=(--config "profile.dist.package.$crate.opt-level='s'")
+    done
+    for crate in prospect-model prospect-kernels; do
+        small+=(--config "profile.dist.package.$crate.opt-level=3")
+    done
+    # Its build script compiles for minutes; other builds of this profile share the result.
+    small+=(--config 'profile.dist.package.candle-kernels.opt-level=2')
+    cargo build --profile dist --no-default-features --features cuda "${small[@]}" "$@"
     lean=$CARGO_TARGET_DIR/dist/prospect-lean
     strip -s -o "$lean" "$CARGO_TARGET_DIR/dist/prospect"
     bytes=$(stat -c %s "$lean")
