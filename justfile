@@ -141,6 +141,11 @@ fuzz SECONDS="1200" *TARGETS:
 sanitize *ARGS:
     scripts/sanitize.sh {{ ARGS }}
 
+# Run short tests of CPU products under Miri (needs a nightly compiler with miri and rust-src).
+[group('checks')]
+miri:
+    scripts/miri.sh
+
 # Run everything that CI runs.
 [group('checks')]
 ci:
