@@ -226,4 +226,4 @@ pub(crate) fn check_finite(step: u64, what: &'static str, value: f64) -> Result<
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

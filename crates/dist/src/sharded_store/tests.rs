@@ -199,10 +199,12 @@ fn ranks_that_give_up_together_continue_together() {
     });
 }
 
-/// Group whose ranks exchange tensors as devices do, one of which has no memory for a gather.
+/// Group of which one rank has no memory for a gather.
 #[derive(Debug)]
 struct Tight {
     group: Arc<ThreadRank>,
+    /// Exchanges tensors as devices do, with memory allocated before; else through host memory.
+    direct: bool,
     /// Gathers up to the one that fails.
     left: AtomicUsize,
 }
@@ -220,8 +222,22 @@ impl Collective for Tight {
         self.group.all_gather(own)
     }
 
+    fn all_gather_shards(&self, shards: &[Shard]) -> Result<Vec<Tensor>, CollectiveError> {
+        let tensors = self.group.all_gather_shards(shards)?;
+        self.allocate().map(|()| tensors)
+    }
+
     fn device_collective(&self) -> Option<&dyn DeviceCollective> {
-        Some(self)
+        self.direct.then_some(self)
+    }
+}
+
+impl Tight {
+    fn allocate(&self) -> Result<(), CollectiveError> {
+        match self.left.fetch_sub(1, Ordering::Relaxed) {
+            1 => Err(CollectiveError::Device(candle_core::Error::msg("no memory"))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -237,9 +253,7 @@ impl DeviceCollective for Tight {
     }
 
     fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError> {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            return Err(CollectiveError::Device(candle_core::Error::msg("no memory")));
-        }
+        self.allocate()?;
         let (group, shards) = (Arc::clone(&self.group), shards.to_vec());
         Ok(Box::new(move || group.all_gather_shards(&shards)))
     }
@@ -247,13 +261,14 @@ impl DeviceCollective for Tight {
 
 /// Runs `work` on three threads, of which `failing` has no memory for its gather of number `nth`.
 fn with_a_tight_rank<T: Send>(
+    direct: bool,
     failing: usize,
     nth: usize,
     work: impl Fn(&ShardedStore) -> T + Sync,
 ) -> Vec<T> {
     let wrap = |group: ThreadRank| -> Box<dyn Collective> {
         let left = AtomicUsize::new(if group.rank() == failing { nth } else { 0 });
-        Box::new(Tight { group: Arc::new(group), left })
+        Box::new(Tight { group: Arc::new(group), direct, left })
     };
     on_three_ranks(wrap, work)
 }
@@ -263,7 +278,7 @@ fn a_rank_without_memory_for_the_gather_of_another_interrupts_all_and_all_contin
     // Ranks 0 and 1 gather different tensors at once; rank 2 waits in a collective call. Each fails
     // at the first gather it serves or asks for, and at the next.
     for (failing, nth) in [(2, 1), (2, 2), (0, 1), (0, 2), (1, 1), (1, 2)] {
-        with_a_tight_rank(failing, nth, |store| {
+        with_a_tight_rank(true, failing, nth, |store| {
             let rank = store.rank();
             let pass = || match rank {
                 0 => store.gather(&[0]).map(|_| ()),
@@ -300,7 +315,7 @@ fn a_rank_that_gives_up_leaves_a_round_of_several_requests_with_the_others() {
     // Rank 2 gives up while ranks 0 and 1 gather different tensors. The first gather fails, on the
     // other requester or on rank 2 itself, or the second one.
     for (failing, nth) in [(1, 2), (2, 1), (0, 2), (2, 2)] {
-        with_a_tight_rank(failing, nth, |store| {
+        with_a_tight_rank(true, failing, nth, |store| {
             let rank = store.rank();
             if rank < 2 {
                 let error = store.gather(&[rank]).unwrap_err();
@@ -314,44 +329,10 @@ fn a_rank_that_gives_up_leaves_a_round_of_several_requests_with_the_others() {
     }
 }
 
-/// Group whose ranks exchange tensors through host memory, one of which has no memory to place the
-/// first tensors that it receives.
-#[derive(Debug)]
-struct TightHost {
-    group: ThreadRank,
-    left: AtomicUsize,
-}
-
-impl Collective for TightHost {
-    fn rank(&self) -> usize {
-        self.group.rank()
-    }
-
-    fn world_size(&self) -> usize {
-        self.group.world_size()
-    }
-
-    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
-        self.group.all_gather(own)
-    }
-
-    fn all_gather_shards(&self, shards: &[Shard]) -> Result<Vec<Tensor>, CollectiveError> {
-        let tensors = self.group.all_gather_shards(shards)?;
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            return Err(CollectiveError::Device(candle_core::Error::msg("no memory")));
-        }
-        Ok(tensors)
-    }
-}
-
 #[test]
 fn a_rank_that_cannot_place_its_tensors_stays_in_the_round() {
     for failing in [0, 1] {
-        let wrap = |group: ThreadRank| -> Box<dyn Collective> {
-            let left = AtomicUsize::new(usize::from(group.rank() == failing));
-            Box::new(TightHost { group, left })
-        };
-        on_three_ranks(wrap, |store| {
+        with_a_tight_rank(false, failing, 1, |store| {
             let rank = store.rank();
             if rank < 2 {
                 let gathered = store.gather(&[rank]);
@@ -369,7 +350,7 @@ fn a_rank_that_cannot_place_its_tensors_stays_in_the_round() {
 
 #[test]
 fn a_rank_that_gives_up_need_not_serve() {
-    with_a_tight_rank(0, 1, |store| {
+    with_a_tight_rank(true, 0, 1, |store| {
         if store.rank() == 0 {
             // It fails to serve the gather of rank 1 meanwhile.
             store.interrupt().unwrap();

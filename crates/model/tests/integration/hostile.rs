@@ -66,35 +66,33 @@ fn no_damaged_gguf_file_panics() {
     }
 }
 
-#[test]
-fn gguf_dimensions_that_overflow_are_refused() {
+/// Returns the error of a GGUF file whose embedding claims another size in one of its dimensions,
+/// computed from the first one: columns, then the vocabulary.
+fn embedding_error(kind: GgmlDType, dimension: usize, size: impl Fn(u64) -> u64) -> String {
     let folder = tempfile::tempdir().unwrap();
     let tensors = gguf::random_tensors(folder.path());
     let path = folder.path().join("model.gguf");
-    gguf::write_gguf(&path, &tensors, GgmlDType::Q8_0);
+    gguf::write_gguf(&path, &tensors, kind);
     let mut bytes = fs_err::read(&path).unwrap();
     let name = b"token_embd.weight";
     // The number of dimensions follows the name, then the first one.
-    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4;
-    bytes[at..at + 8].copy_from_slice(&(1u64 << 63).to_le_bytes());
+    let first = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4;
+    let columns = u64::from_le_bytes(bytes[first..first + 8].try_into().unwrap());
+    let at = first + 8 * dimension;
+    bytes[at..at + 8].copy_from_slice(&size(columns).to_le_bytes());
     fs_err::write(&path, bytes).unwrap();
-    let error = load(&path, "tokenizer: bytes").unwrap_err().to_string();
+    load(&path, "tokenizer: bytes").unwrap_err().to_string()
+}
+
+#[test]
+fn gguf_dimensions_that_overflow_are_refused() {
+    let error = embedding_error(GgmlDType::Q8_0, 0, |_| 1 << 63);
     assert!(error.contains("the architecture needs"), "{error}");
 }
 
 #[test]
 fn gguf_bytes_that_overflow_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let tensors = gguf::random_tensors(folder.path());
-    let path = folder.path().join("model.gguf");
-    gguf::write_gguf(&path, &tensors, GgmlDType::F32);
-    let mut bytes = fs_err::read(&path).unwrap();
-    let name = b"token_embd.weight";
-    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4;
-    // 2^62 elements of 4 bytes. The second dimension is the vocabulary.
-    let columns = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-    bytes[at + 8..at + 16].copy_from_slice(&((1u64 << 62) / columns).to_le_bytes());
-    fs_err::write(&path, bytes).unwrap();
-    let error = load(&path, "tokenizer: bytes").unwrap_err().to_string();
+    // 2^62 elements of 4 bytes.
+    let error = embedding_error(GgmlDType::F32, 1, |columns| (1 << 62) / columns);
     assert!(error.contains("which no file holds"), "{error}");
 }

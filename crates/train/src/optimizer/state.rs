@@ -297,11 +297,7 @@ mod tests {
         super::tests::{gradients, policy},
         *,
     };
-
-    /// An error as the CUDA driver's: candle keeps it as an opaque error.
-    #[derive(Debug, thiserror::Error)]
-    #[error("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")")]
-    struct OutOfMemory;
+    use crate::step::tests::out_of_memory;
 
     #[test]
     fn an_update_that_runs_out_of_memory_goes_on_where_it_stopped() {
@@ -317,7 +313,7 @@ mod tests {
             let updated = state.update(policy.parameters(), &gradients, no_kernel, |weights, _, _| {
                 calls.set(calls.get() + 1);
                 if failures.contains(&calls.get()) {
-                    return Err(Error::Cuda(Box::new(OutOfMemory)).bt());
+                    return Err(out_of_memory());
                 }
                 (weights + 1.0).map(Some)
             });

@@ -19,6 +19,10 @@ use crate::{
 #[error("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")")]
 struct OutOfMemory;
 
+pub(crate) fn out_of_memory() -> candle_core::Error {
+    candle_core::Error::Cuda(Box::new(OutOfMemory)).bt()
+}
+
 thread_local! {
     /// Bytes of the pretended device, for activations of 1 byte a row and saved block.
     static LIMIT: Cell<Option<usize>> = const { Cell::new(None) };
@@ -35,9 +39,7 @@ pub(super) fn allocate(packed: &PackedBatch, activations: Option<Activations>) -
         Some(Activations::RecomputeFirst(first)) => LAYERS - first,
     };
     match LIMIT.get() {
-        Some(limit) if packed.rows() * blocks > limit => {
-            Err(candle_core::Error::Cuda(Box::new(OutOfMemory)).bt().into())
-        }
+        Some(limit) if packed.rows() * blocks > limit => Err(out_of_memory().into()),
         _ => Ok(()),
     }
 }
