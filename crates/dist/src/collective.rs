@@ -262,20 +262,14 @@ impl Collective for SingleProcess {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::thread_group;
+    use crate::{on_threads, threads::thread_group};
 
     #[test]
     fn broadcast_sends_from_rank_0_and_check_equal_names_the_rank_that_differs() {
-        let errors: Vec<_> = std::thread::scope(|scope| {
-            let ranks = thread_group(3).into_iter().map(|group| {
-                scope.spawn(move || {
-                    let received = group.broadcast(vec![group.rank() as u8]).unwrap();
-                    group.check_equal(received).unwrap();
-                    group.check_equal(vec![u8::from(group.rank() == 2)]).unwrap_err().to_string()
-                })
-            });
-            let ranks: Vec<_> = ranks.collect();
-            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        let errors = on_threads(3, |group| {
+            let received = group.broadcast(vec![group.rank() as u8]).unwrap();
+            group.check_equal(received).unwrap();
+            group.check_equal(vec![u8::from(group.rank() == 2)]).unwrap_err().to_string()
         });
         assert!(errors.iter().all(|error| error.contains("rank 2 is out of step")), "{errors:?}");
     }
@@ -297,29 +291,24 @@ mod tests {
     #[test]
     fn scattered_sums_are_shards_of_the_reduced_ones_and_gather_to_the_whole() {
         for (world_size, count) in [(1, 5), (3, 10), (4, 5)] {
-            std::thread::scope(|scope| {
-                for group in thread_group(world_size) {
-                    scope.spawn(move || {
-                        let own: Vec<f32> =
-                            (0..count).map(|i| (group.rank() * count + i) as f32 * 0.1).collect();
-                        let own = Tensor::new(own, &candle_core::Device::Cpu).unwrap();
-                        let sum: Vec<f32> = group.all_reduce_tensor(&own).unwrap().to_vec1().unwrap();
-                        let shard = group.reduce_scatter_tensor(&own).unwrap();
-                        assert_eq!(shard.to_vec1::<f32>().unwrap(), sum[group.even_shard(count)]);
-                        for dtype in [DType::F32, DType::BF16] {
-                            // Two tensors in one exchange.
-                            let shards = [(shard.to_dtype(dtype).unwrap(), count), (shard.clone(), count)]
-                                .map(|(own, count)| Shard { own, count });
-                            let [whole, sums] = group.all_gather_shards(&shards).unwrap().try_into().unwrap();
-                            assert_eq!(sums.to_vec1::<f32>().unwrap(), sum);
-                            let expected = Tensor::new(sum.clone(), &candle_core::Device::Cpu).unwrap();
-                            let expected = expected.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
-                            assert_eq!(
-                                whole.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap(),
-                                expected.to_vec1::<f32>().unwrap()
-                            );
-                        }
-                    });
+            on_threads(world_size, |group| {
+                let own: Vec<f32> = (0..count).map(|i| (group.rank() * count + i) as f32 * 0.1).collect();
+                let own = Tensor::new(own, &candle_core::Device::Cpu).unwrap();
+                let sum: Vec<f32> = group.all_reduce_tensor(&own).unwrap().to_vec1().unwrap();
+                let shard = group.reduce_scatter_tensor(&own).unwrap();
+                assert_eq!(shard.to_vec1::<f32>().unwrap(), sum[group.even_shard(count)]);
+                for dtype in [DType::F32, DType::BF16] {
+                    // Two tensors in one exchange.
+                    let shards = [(shard.to_dtype(dtype).unwrap(), count), (shard.clone(), count)]
+                        .map(|(own, count)| Shard { own, count });
+                    let [whole, sums] = group.all_gather_shards(&shards).unwrap().try_into().unwrap();
+                    assert_eq!(sums.to_vec1::<f32>().unwrap(), sum);
+                    let expected = Tensor::new(sum.clone(), &candle_core::Device::Cpu).unwrap();
+                    let expected = expected.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
+                    assert_eq!(
+                        whole.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap(),
+                        expected.to_vec1::<f32>().unwrap()
+                    );
                 }
             });
         }

@@ -15,16 +15,12 @@
 //! sharded weights.
 //!
 //! ```
-//! use prospect_dist::{Collective, ThreadRank, thread_group};
+//! use prospect_dist::{Collective, on_threads};
 //!
-//! let sums: Vec<f32> = std::thread::scope(|scope| {
-//!     let add = |rank: ThreadRank| {
-//!         let mut values = [rank.rank() as f32 + 1.0];
-//!         rank.all_reduce(&mut values).map(|()| values[0])
-//!     };
-//!     let group = thread_group(3).into_iter();
-//!     let threads: Vec<_> = group.map(|rank| scope.spawn(move || add(rank))).collect();
-//!     threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
+//! let sums = on_threads(3, |rank| {
+//!     let mut values = [rank.rank() as f32 + 1.0];
+//!     rank.all_reduce(&mut values).unwrap();
+//!     values[0]
 //! });
 //! assert_eq!(sums, [6.0, 6.0, 6.0]);
 //! ```
@@ -48,5 +44,5 @@ pub use nccl::NcclGroup;
 pub use process_group::ProcessGroup;
 pub use sharded_store::{PendingGather, ShardedStore};
 pub use tcp::TcpGroup;
-pub use threads::{ThreadRank, thread_group};
+pub use threads::{ThreadRank, on_threads};
 pub use zero_stage::ZeroStage;

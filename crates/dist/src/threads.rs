@@ -1,6 +1,10 @@
 //! Group whose ranks are threads of one process.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::{
+    panic,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
 
 use crate::{
     Collective, CollectiveError,
@@ -30,8 +34,24 @@ struct RoundState {
     lost: Option<usize>,
 }
 
+/// Runs `work` on each rank of a group of `world_size` threads, and returns the results by rank.
+///
+/// # Panics
+/// Panics if `work` does on a rank.
+pub fn on_threads<T: Send>(world_size: usize, work: impl Fn(ThreadRank) -> T + Sync) -> Vec<T> {
+    let work = &work;
+    thread::scope(|scope| {
+        let ranks = thread_group(world_size).into_iter().map(|rank| scope.spawn(move || work(rank)));
+        let ranks: Vec<_> = ranks.collect();
+        let join = |rank: thread::ScopedJoinHandle<'_, T>| {
+            rank.join().unwrap_or_else(|reason| panic::resume_unwind(reason))
+        };
+        ranks.into_iter().map(join).collect()
+    })
+}
+
 /// Creates a group of `world_size` ranks, one for each of as many threads, by rank.
-pub fn thread_group(world_size: usize) -> Vec<ThreadRank> {
+pub(crate) fn thread_group(world_size: usize) -> Vec<ThreadRank> {
     let state = RoundState { sent: vec![None; world_size], gathered: Arc::default(), round: 0, lost: None };
     let shared = Arc::new(SharedState { state: Mutex::new(state), changed: Condvar::new() });
     (0..world_size).map(|rank| ThreadRank { rank, shared: Arc::clone(&shared) }).collect()
@@ -100,37 +120,26 @@ impl Drop for ThreadRank {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
 
     #[test]
     fn all_gather_returns_every_rank_in_every_round() {
-        thread::scope(|scope| {
-            for group in thread_group(4) {
-                scope.spawn(move || {
-                    for round in 0..100_u8 {
-                        let gathered = group.all_gather(vec![group.rank() as u8, round]).unwrap();
-                        let expected: Vec<_> = (0..4).map(|rank| vec![rank, round]).collect();
-                        assert_eq!(gathered, expected);
-                    }
-                });
+        on_threads(4, |group| {
+            for round in 0..100_u8 {
+                let gathered = group.all_gather(vec![group.rank() as u8, round]).unwrap();
+                let expected: Vec<_> = (0..4).map(|rank| vec![rank, round]).collect();
+                assert_eq!(gathered, expected);
             }
         });
     }
 
     #[test]
     fn sums_have_the_same_bits_on_all_ranks() {
-        let sums: Vec<Vec<f32>> = thread::scope(|scope| {
-            let sum = |group: ThreadRank| {
-                let own = [1e8_f32, 1.0, -1e8, 0.5][group.rank()];
-                let mut values = vec![own, own * 3.0];
-                group.all_reduce(&mut values).unwrap();
-                values
-            };
-            let all: Vec<_> =
-                thread_group(4).into_iter().map(|group| scope.spawn(move || sum(group))).collect();
-            all.into_iter().map(|thread| thread.join().unwrap()).collect()
+        let sums = on_threads(4, |group| {
+            let own = [1e8_f32, 1.0, -1e8, 0.5][group.rank()];
+            let mut values = vec![own, own * 3.0];
+            group.all_reduce(&mut values).unwrap();
+            values
         });
         assert!(sums.iter().all(|sum| *sum == sums[0]));
         assert_eq!(sums[0][0], ((0.0 + 1e8_f32) + 1.0 - 1e8) + 0.5);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use candle_core::Device;
 use prospect_core::config::Document;
-use prospect_dist::{ProcessGroup, ZeroStage, thread_group};
+use prospect_dist::{ProcessGroup, ZeroStage, on_threads};
 use prospect_model::{
     Activations, Architecture, BatchSize, Decoder, Dtype, Footprint, Gradients, LoraConfig, ModelFile,
     PackedBatch, Packer, Recipe,
@@ -237,14 +237,9 @@ fn sharded(recipe: &Recipe, trained: Trained, ranks: usize, batch: &PackedBatch)
         (measured, predicted)
     };
     let stage = if let Trained::All(stage) = trained { stage } else { ZeroStage::Two };
-    let (one, zero) = (&one, (ranks > 1).then_some(stage));
-    std::thread::scope(|scope| {
-        let members = thread_group(ranks)
-            .into_iter()
-            .map(|thread| scope.spawn(move || one(ProcessGroup::new(Box::new(thread), 0, zero))));
-        let members: Vec<_> = members.collect();
-        members.into_iter().map(|member| member.join().unwrap()).next().unwrap()
-    })
+    let zero = (ranks > 1).then_some(stage);
+    let measured = on_threads(ranks, |thread| one(ProcessGroup::new(Box::new(thread), 0, zero)));
+    measured.into_iter().next().unwrap()
 }
 
 fn sharded_ranks_take_the_predicted_memory() {

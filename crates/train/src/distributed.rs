@@ -316,25 +316,15 @@ pub(crate) fn assert_same_weights(
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use prospect_dist::{ThreadRank, thread_group};
+    use prospect_dist::{ThreadRank, on_threads};
 
     use super::*;
     use crate::optimizer::tests::{gradients, policy};
 
-    /// Runs `work` on `ranks` threads of one process and returns the results by rank.
-    fn on_ranks<T: Send>(ranks: usize, work: impl Fn(ThreadRank) -> T + Sync) -> Vec<T> {
-        let work = &work;
-        std::thread::scope(|scope| {
-            let ranks: Vec<_> =
-                thread_group(ranks).into_iter().map(|thread| scope.spawn(move || work(thread))).collect();
-            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-        })
-    }
-
     #[test]
     fn one_rank_stops_all_and_each_knows_why() {
         let stop = StopReason::EarlyStop { step: 3, reason: "accuracy is low".to_owned() };
-        let outcomes = on_ranks(3, |thread| {
+        let outcomes = on_threads(3, |thread| {
             let local =
                 if thread.rank() == 1 { ControlFlow::Break(stop.clone()) } else { ControlFlow::Continue(()) };
             all_continue(&thread, 3, Ok(local)).unwrap()
@@ -346,7 +336,7 @@ mod tests {
 
     #[test]
     fn an_error_of_one_rank_stops_the_others() {
-        let outcomes = on_ranks(2, |thread| {
+        let outcomes = on_threads(2, |thread| {
             let failed = thread.rank() == 0;
             let error = || TrainError::Examples("no data".to_owned());
             let local = if failed { Err(error()) } else { Ok(ControlFlow::Continue(())) };
@@ -387,7 +377,7 @@ mod tests {
         let all = parameters.len();
         for (limit, buckets) in [(BUCKET_ELEMENTS, 1..2), (counts.max().unwrap(), 2..all), (1, all..all + 1)]
         {
-            let found = on_ranks(3, |thread| {
+            let found = on_threads(3, |thread| {
                 let group = Counted(thread, AtomicUsize::new(0));
                 // Rank 2 has no micro-batch.
                 let mut sums =
@@ -409,7 +399,7 @@ mod tests {
 
     #[test]
     fn ranks_continue_together() {
-        let flows = on_ranks(2, |thread| all_continue(&thread, 3, Ok(ControlFlow::Continue(()))).unwrap());
+        let flows = on_threads(2, |thread| all_continue(&thread, 3, Ok(ControlFlow::Continue(()))).unwrap());
         assert_eq!(flows, [ControlFlow::Continue(()), ControlFlow::Continue(())]);
     }
 }

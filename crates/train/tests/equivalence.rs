@@ -19,7 +19,7 @@ use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_dist::{
     Collective, CollectiveError, DeviceCollective, PreparedGather, PreparedSum, ProcessGroup, Shard,
-    SingleProcess, ThreadRank, ZeroStage, thread_group,
+    SingleProcess, ThreadRank, ZeroStage, on_threads,
 };
 use prospect_model::{Activations, LoraConfig, Model, ModelFile, Train};
 use prospect_runs::MetricsRecord;
@@ -546,12 +546,9 @@ fn run_groups_with(
         let trained = run(folder, settings, options, &mut records).unwrap();
         (weights_on_ranks(&trained, &*group), records.records)
     };
-    let (one, member) = (&one, &member);
-    std::thread::scope(|scope| {
-        let members = thread_group(ranks).into_iter().enumerate();
-        let members: Vec<_> =
-            members.map(|(rank, thread)| scope.spawn(move || one(member(thread, rank)))).collect();
-        members.into_iter().map(|member| member.join().unwrap()).collect()
+    on_threads(ranks, |thread| {
+        let rank = thread.rank();
+        one(member(thread, rank))
     })
 }
 
@@ -645,27 +642,22 @@ fn a_run_resumes_on_another_number_of_ranks() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
     let settings = Settings { length: Length::Steps(9), ..settings("kto", 16, 4) };
-    let on_ranks = |(ranks, zero): (usize, Option<ZeroStage>),
-                    checkpoints: &Checkpoints,
-                    stop_after: Option<u64>| {
-        let one = |thread: ThreadRank, rank: usize| {
-            let mut records = Records { stop_after, ..Records::default() };
-            let member = ProcessGroup::new(Box::new(thread), rank, zero);
-            let options = RunOptions {
-                checkpoints: Some(checkpoints),
-                member,
-                ..RunOptions::new(Train::Full, Activations::Keep, "cache")
+    let on_ranks =
+        |(ranks, zero): (usize, Option<ZeroStage>), checkpoints: &Checkpoints, stop_after: Option<u64>| {
+            let one = |thread: ThreadRank| {
+                let mut records = Records { stop_after, ..Records::default() };
+                let rank = thread.rank();
+                let member = ProcessGroup::new(Box::new(thread), rank, zero);
+                let options = RunOptions {
+                    checkpoints: Some(checkpoints),
+                    member,
+                    ..RunOptions::new(Train::Full, Activations::Keep, "cache")
+                };
+                let trained = run(folder.path(), &settings, options, &mut records);
+                (trained.map(|_| ()), records.records)
             };
-            let trained = run(folder.path(), &settings, options, &mut records);
-            (trained.map(|_| ()), records.records)
+            on_threads(ranks, one).into_iter().next().unwrap()
         };
-        let one = &one;
-        std::thread::scope(|scope| {
-            let ranks = thread_group(ranks).into_iter().enumerate();
-            let ranks: Vec<_> = ranks.map(|(rank, thread)| scope.spawn(move || one(thread, rank))).collect();
-            ranks.into_iter().map(|rank| rank.join().unwrap()).next().unwrap()
-        })
-    };
     let checkpoints = |name: &str| Checkpoints::new(folder.path().join(name), 3, 9, "this run".to_owned());
     let (two, three) = (Some(ZeroStage::Two), Some(ZeroStage::Three));
     let (whole, all) = on_ranks((1, None), &checkpoints("whole"), None);

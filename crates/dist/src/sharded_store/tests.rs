@@ -6,7 +6,7 @@ use std::{
 use candle_core::{DType, Device};
 
 use super::*;
-use crate::{ThreadRank, thread_group};
+use crate::{ThreadRank, on_threads};
 
 /// Registers shards of the tensors [10·n, 10·n + 1, 10·n + 2], n = 1, 2, 3, on one of three ranks.
 fn register(store: &ShardedStore) -> Vec<Arc<Shard>> {
@@ -31,17 +31,10 @@ fn on_three_ranks<T: Send>(
     wrap: impl Fn(ThreadRank) -> Box<dyn Collective> + Sync,
     work: impl Fn(&ShardedStore) -> T + Sync,
 ) -> Vec<T> {
-    thread::scope(|scope| {
-        let (wrap, work) = (&wrap, &work);
-        let ranks = thread_group(3).into_iter().map(|group| {
-            scope.spawn(move || {
-                let store = ShardedStore::new(wrap(group), ZeroStage::Two);
-                let _shards = register(&store);
-                work(&store)
-            })
-        });
-        let ranks: Vec<_> = ranks.collect();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    on_threads(3, |group| {
+        let store = ShardedStore::new(wrap(group), ZeroStage::Two);
+        let _shards = register(&store);
+        work(&store)
     })
 }
 

@@ -176,7 +176,7 @@ mod tests {
     use candle_core::Device;
     use prospect_dist::{
         Collective, CollectiveError, DeviceCollective, PreparedGather, PreparedSum, ThreadRank, ZeroStage,
-        thread_group,
+        on_threads,
     };
 
     use super::*;
@@ -257,23 +257,16 @@ mod tests {
             let whole = matrix(kind, dtype);
             let (expected, bytes) = (&elements(&whole), whole.frozen_bytes());
             let sent = Arc::new(AtomicUsize::new(0));
-            let parts: Vec<usize> = std::thread::scope(|scope| {
-                let members = thread_group(3).into_iter().map(|group| {
-                    let group = Counted { group: Arc::new(group), sent: Arc::clone(&sent), direct };
-                    scope.spawn(move || {
-                        let store = ShardedStore::new(Box::new(group), ZeroStage::Two);
-                        let part = LinearWeight::Sharded(
-                            ShardedMatrix::from_whole(&matrix(kind, dtype), &store).unwrap(),
-                        );
-                        assert_eq!(part.dims().unwrap(), (10, 256));
-                        assert!(elements(&part) == *expected, "{kind:?} {dtype:?}");
-                        // No rank drops its part before all have gathered it.
-                        store.barrier().unwrap();
-                        part.frozen_bytes()
-                    })
-                });
-                let members: Vec<_> = members.collect();
-                members.into_iter().map(|member| member.join().unwrap()).collect()
+            let parts = on_threads(3, |group| {
+                let group = Counted { group: Arc::new(group), sent: Arc::clone(&sent), direct };
+                let store = ShardedStore::new(Box::new(group), ZeroStage::Two);
+                let part =
+                    LinearWeight::Sharded(ShardedMatrix::from_whole(&matrix(kind, dtype), &store).unwrap());
+                assert_eq!(part.dims().unwrap(), (10, 256));
+                assert!(elements(&part) == *expected, "{kind:?} {dtype:?}");
+                // No rank drops its part before all have gathered it.
+                store.barrier().unwrap();
+                part.frozen_bytes()
             });
             assert_eq!(parts.iter().sum::<usize>(), bytes, "{kind:?} {dtype:?}");
             assert!(parts.iter().all(|part| *part <= bytes * 4 / 10), "{parts:?}");

@@ -3,7 +3,7 @@
 use std::{cell::Cell, ops::ControlFlow};
 
 use candle_core::Device;
-use prospect_dist::{Collective, SingleProcess, thread_group};
+use prospect_dist::{Collective, SingleProcess, on_threads};
 use prospect_model::{
     Activations, Architecture, ChatTemplate, Decoder, LoraConfig, Model, PackedBatch, Tokenizer, Train,
 };
@@ -147,14 +147,8 @@ fn a_step_that_runs_out_of_memory_is_repeated_with_less() {
 #[test]
 fn ranks_back_off_together() {
     let whole = run(&SingleProcess, LORA, None).unwrap();
-    let parts: Vec<Vec<MetricsRecord>> = std::thread::scope(|scope| {
-        let ranks = thread_group(2).into_iter().map(|group| {
-            // Only rank 1 has too little memory.
-            scope.spawn(move || run(&group, LORA, (group.rank() == 1).then_some(2 * ROWS)).unwrap())
-        });
-        let ranks: Vec<_> = ranks.collect();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-    });
+    // Only rank 1 has too little memory.
+    let parts = on_threads(2, |group| run(&group, LORA, (group.rank() == 1).then_some(2 * ROWS)).unwrap());
     assert_eq!(parts[0], parts[1]);
     assert_close(&whole, &parts[0]);
     assert_eq!(parts[0][0].values["memory/micro_batch_size"], 2.0);
