@@ -86,7 +86,7 @@ pub fn read_template(text: &str) {
 }
 
 /// Writes files to start from to `corpus/checkpoints` and `corpus/gguf` in a folder.
-pub fn write_seeds(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn write_seeds(folder: &Path) -> std::io::Result<()> {
     let corpus = |target: &str| {
         let corpus = folder.join("corpus").join(target);
         fs::create_dir_all(&corpus).map(|()| corpus)
