@@ -52,7 +52,19 @@ pub fn diagnose(records: &[MetricsRecord], held_out: Option<HeldOutResult>) -> V
         let Evidence { text, steps } = evidence?;
         Some(Diagnosis { sign, evidence: text, steps, advice })
     });
-    diagnoses.collect()
+    let mut diagnoses: Vec<Diagnosis> = diagnoses.collect();
+    if diagnoses.iter().any(|diagnosis| moved_too_fast(diagnosis.sign)) {
+        // More steps or a higher learning rate would make it worse.
+        diagnoses.iter_mut().filter(|diagnosis| diagnosis.sign == Sign::NoLearning).for_each(|diagnosis| {
+            diagnosis.advice = NO_LEARNING_TOO_FAST;
+        });
+    }
+    diagnoses
+}
+
+/// Returns true for the signs of a learning rate that is too high.
+pub(crate) fn moved_too_fast(sign: Sign) -> bool {
+    matches!(sign, Sign::Unstable | Sign::RanAway)
 }
 
 /// Returns true if KTO's reference point z0 is at its lower limit of 0 in nine tenths of the later
@@ -67,6 +79,8 @@ const UNSTABLE: &str = "Lower learning_rate or lengthen warmup_steps; with KTO, 
     undesirable_weight (λ_U) is so large that a few rows carry the step: auto keeps (λ_D·n_D)/(λ_U·n_U) near 1.";
 const NO_LEARNING: &str = "Train for more steps, raise learning_rate, or use more data; see whether beta is so large that \
     rewards saturate, and whether the adapter's rank leaves the model too little to change.";
+const NO_LEARNING_TOO_FAST: &str =
+    "Lower learning_rate first: the other signs say that the policy moved, but too fast.";
 const RAN_AWAY: &str = "Raise beta, or lower learning_rate or the number of epochs, so that the policy stays nearer to the \
     reference; with KTO, see whether one class outweighs the other (desirable_weight: auto); read the generations.";
 const MODE_COLLAPSE: &str = "Look at the KL divergence: raise beta or lower learning_rate or the number of epochs, so that the \

@@ -53,11 +53,12 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     let points = points(&runs)?;
     withhold_unlearnt(&mut contrasts, &points);
     let has_pairs = points.iter().any(|point| point.accuracy.is_some());
+    let findings = findings(sweep, &experiment, &runs)?;
     let truth = experiment.data.first().map(DataUse::truth).unwrap_or_default();
     let result = if points.is_empty() && !runs.cells.is_empty() {
         NOT_RANKED.to_owned()
     } else {
-        verdict(&runs, &points, &contrasts)
+        verdict(&runs, &points, &contrasts, &findings)
     };
     let retention = retention(&runs)?;
     let recommendation = sweep.comparison()?.and_then(|comparison| comparison.recommendation);
@@ -83,7 +84,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
         score_contrasts,
         frontier: frontier(&runs)?,
         retention,
-        findings: findings(sweep, &experiment, &runs)?,
+        findings,
         notes: notes(sweep, &experiment)?,
         trials: trial_results(sweep, &experiment)?,
         oracle_accuracy: if has_pairs { truth.oracle_accuracy } else { truth.oracle_auc },

@@ -144,6 +144,22 @@ fn an_interval_that_contains_chance_is_no_learning_after_any_number_of_steps() {
 }
 
 #[test]
+fn a_run_that_ran_away_to_chance_is_not_told_to_learn_faster() {
+    let away = |step: u64, name: &str| match name {
+        "eval_generations/kl" if step > 0 => 91.0,
+        _ => eval(step, name),
+    };
+    let advice = |run: SyntheticRun| {
+        let estimate = Estimate { value: 0.5, low: 0.45, high: 0.55 };
+        let result = HeldOutResult { measure: Measure::Accuracy, estimate };
+        let found = diagnose(&run.records(), Some(result));
+        found.into_iter().find(|found| found.sign == Sign::NoLearning).unwrap().advice
+    };
+    assert!(advice(HEALTHY).starts_with("Train for more steps"));
+    assert!(advice(SyntheticRun { eval: away, ..HEALTHY }).starts_with("Lower learning_rate first"));
+}
+
+#[test]
 fn lost_diversity_is_mode_collapse() {
     let uniform = |step: u64, name: &str| match name {
         "eval_generations/distinct_2" if step > 0 => 0.2,

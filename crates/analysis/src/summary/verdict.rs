@@ -1,12 +1,15 @@
 //! Verdict of a sweep in sentences.
 
-use prospect_runs::{Contrast, Estimate, Measure, NoVerdict, Point, Verdict, series_name};
+use std::collections::BTreeSet;
+
+use prospect_runs::{Contrast, Estimate, Finding, Measure, NoVerdict, Point, Verdict, series_name};
 use serde_json::Value;
 
 mod words;
 
 use self::words::{Unit, capitalised, listed, round, uncapitalised};
-use super::sweep_runs::SweepRuns;
+use super::{finished_runs::CellKey, sweep_runs::SweepRuns};
+use crate::diagnosis::moved_too_fast;
 
 /// Most sentences on inconclusive comparisons; with more, they are counted.
 const FEW: usize = 4;
@@ -16,14 +19,19 @@ const ALIKE: f64 = 1.3;
 
 /// Describes the primary comparison, then every significant difference, then the inconclusive
 /// comparisons: each series, or their number if there are many. Every x is named.
-pub(super) fn verdict(sweep: &SweepRuns<'_>, points: &[Point], contrasts: &[Contrast]) -> String {
+pub(super) fn verdict(
+    sweep: &SweepRuns<'_>,
+    points: &[Point],
+    contrasts: &[Contrast],
+    findings: &[Finding],
+) -> String {
     let (repeated, distinct): (Vec<&Contrast>, Vec<&Contrast>) =
         contrasts.iter().partition(|contrast| contrast.identical_to.is_some() && !contrast.is_primary);
-    if contrasts.is_empty() {
-        return levels(points);
-    }
     let has = |measure| distinct.iter().any(|contrast| contrast.measure == measure);
-    let words = Words { sweep, has_utility: has(Measure::Utility) };
+    let words = Words { sweep, findings, has_utility: has(Measure::Utility) };
+    if contrasts.is_empty() {
+        return levels(points, |point| words.moved_too_fast(&[(&point.series, point.x)])[0] > 0);
+    }
     let mut sentences = Vec::new();
     let is_unlearnt = |contrast: &Contrast| contrast.no_verdict == Some(NoVerdict::NotLearnt);
     let (unlearnt, compared): (Vec<&Contrast>, Vec<&Contrast>) =
@@ -48,7 +56,7 @@ pub(super) fn verdict(sweep: &SweepRuns<'_>, points: &[Point], contrasts: &[Cont
 }
 
 /// Describes the series of a sweep without comparisons, such as a single run.
-fn levels(points: &[Point]) -> String {
+fn levels(points: &[Point], moved_too_fast: impl Fn(&Point) -> bool) -> String {
     let level = |point: &Point| {
         let (measure, Estimate { value, low, high }) = point.headline()?;
         let percent = |share: f64| format!("{:.1}", 100.0 * share);
@@ -66,6 +74,8 @@ fn levels(points: &[Point]) -> String {
             "worse than chance"
         } else if point.steps == 0 {
             "which includes chance"
+        } else if moved_too_fast(point) {
+            "which includes chance: lower `train.learning_rate`, since training was unstable or ran away (see the diagnosis)"
         } else {
             "which includes chance: train for more steps, raise `train.learning_rate`, or use more data"
         };
@@ -83,6 +93,7 @@ fn levels(points: &[Point]) -> String {
 /// Words for a sweep's axes and measures.
 struct Words<'a> {
     sweep: &'a SweepRuns<'a>,
+    findings: &'a [Finding],
     has_utility: bool,
 }
 
@@ -196,9 +207,45 @@ impl Words<'_> {
         let mut sentences: Vec<String> =
             sentences.map(|(series, group)| self.unlearnt_series(series, group)).collect();
         if !sentences.is_empty() {
-            sentences.push("Train for more steps, raise `train.learning_rate`, or use more data.".to_owned());
+            sentences.push(self.how_to_learn(contrasts));
         }
         sentences
+    }
+
+    /// Says what to change so that the runs of these comparisons learn.
+    fn how_to_learn(&self, contrasts: &[&Contrast]) -> String {
+        let sides = contrasts
+            .iter()
+            .flat_map(|contrast| [(&contrast.baseline, contrast.x), (&contrast.series, contrast.x)]);
+        let sides: Vec<(&String, f64)> = sides.filter(|(name, _)| self.is_trained(name)).collect();
+        match self.moved_too_fast(&sides) {
+            [0, _] => "Train for more steps, raise `train.learning_rate`, or use more data.".to_owned(),
+            [some, all] if some == all => {
+                format!(
+                    "All {all} runs were unstable or ran away (see the diagnosis): lower `train.learning_rate`."
+                )
+            }
+            [some, all] => format!(
+                "{some} of these {all} runs were unstable or ran away (see the diagnosis): lower `train.learning_rate`. For the others, \
+                 train for more steps, raise it, or use more data."
+            ),
+        }
+    }
+
+    /// Counts the finished runs of these cells: those with a sign of a learning rate that is too
+    /// high, and all.
+    fn moved_too_fast(&self, cells: &[(&String, f64)]) -> [usize; 2] {
+        let in_cell = |(series, x): &(&String, f64)| {
+            let index = self.sweep.xs.numbers.iter().position(|number| number == x);
+            let key = index.map(|x| CellKey { series: (*series).clone(), x });
+            key.and_then(|key| self.sweep.cells.get(&key)).into_iter().flatten()
+        };
+        let runs: BTreeSet<&str> =
+            cells.iter().flat_map(in_cell).map(|run| run.planned.id.as_str()).collect();
+        let is_fast = |run: &&&str| {
+            self.findings.iter().any(|finding| finding.run == **run && moved_too_fast(finding.sign))
+        };
+        [runs.iter().filter(is_fast).count(), runs.len()]
     }
 
     /// Says that these series do not beat chance in any of these comparisons.

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
-use prospect_runs::{Experiment, PlannedRun};
+use prospect_runs::{Experiment, PlannedRun, Sign};
 
 use super::{
     super::{
         contrasts::{SIGNIFICANT, adjust, verdict_of},
-        finished_runs::XValues,
+        finished_runs::{FinishedRun, XValues},
         tests::experiment,
     },
     *,
@@ -59,7 +59,7 @@ fn experiment_over(x: &str, values: [Value; 3]) -> Experiment {
 
 fn verdict_on(experiment: &Experiment, contrasts: &[Contrast]) -> String {
     let xs = XValues::new(experiment);
-    verdict(&SweepRuns::new(experiment, xs, BTreeMap::new(), BTreeMap::new()), &[], contrasts)
+    verdict(&SweepRuns::new(experiment, xs, BTreeMap::new(), BTreeMap::new()), &[], contrasts, &[])
 }
 
 #[test]
@@ -192,6 +192,47 @@ fn runs_at_chance_have_not_learnt_and_get_no_verdict() {
 }
 
 #[test]
+fn runs_that_moved_too_fast_are_not_told_to_train_for_longer() {
+    let experiment = experiment_over("kept", [0.1, 0.5, 1.0].map(Value::from));
+    let planned = |x: f64, id: &str| {
+        let settings = [("kept".to_owned(), Value::from(x))].into();
+        PlannedRun { id: id.to_owned(), settings, seed: 0, data: 0 }
+    };
+    let runs = [(0, planned(0.1, "a")), (0, planned(0.1, "b")), (2, planned(1.0, "c"))];
+    let contrast =
+        Contrast { x: 0.1, no_verdict: Some(NoVerdict::NotLearnt), ..contrast(0.0, -0.1, 0.1, 0.9) };
+    let advice = |fast: &[(&str, Sign)]| {
+        let mut cells = BTreeMap::new();
+        for (x, run) in &runs {
+            let key = CellKey { series: "kto".to_owned(), x: *x };
+            cells.entry(key).or_insert_with(Vec::new).push(FinishedRun::empty(run));
+        }
+        let finding = |(run, sign): &(&str, Sign)| Finding {
+            run: (*run).to_owned(),
+            sign: *sign,
+            evidence: String::new(),
+            steps: [1, 2],
+            advice: String::new(),
+        };
+        let findings: Vec<Finding> = fast.iter().map(finding).collect();
+        let sweep = SweepRuns::new(&experiment, XValues::new(&experiment), cells, BTreeMap::new());
+        verdict(&sweep, &[], std::slice::from_ref(&contrast), &findings)
+    };
+    let learn_faster = "no verdict. Train for more steps, raise `train.learning_rate`, or use more data.";
+    assert!(advice(&[]).contains(learn_faster));
+    // Lost diversity says nothing about the rate, and run c is at another x.
+    assert!(advice(&[("a", Sign::ModeCollapse), ("c", Sign::RanAway)]).contains(learn_faster));
+    let all = advice(&[("a", Sign::RanAway), ("b", Sign::Unstable), ("b", Sign::RanAway)]);
+    let slower =
+        "no verdict. All 2 runs were unstable or ran away (see the diagnosis): lower `train.learning_rate`.";
+    assert!(all.contains(slower), "{all}");
+    let one = advice(&[("a", Sign::RanAway)]);
+    let some = "no verdict. 1 of these 2 runs were unstable or ran away (see the diagnosis): lower `train.learning_rate`. For the \
+                others, train for more steps, raise it, or use more data.";
+    assert!(one.contains(some), "{one}");
+}
+
+#[test]
 fn series_have_not_learnt_only_where_they_are_at_chance() {
     let experiment = experiment_over("fraction kept", [0.1, 0.5, 1.0].map(Value::from));
     let at = |series: &str, x: f64, no_verdict| {
@@ -284,11 +325,13 @@ fn a_single_series_is_described_by_its_level() {
         steps: 120,
         calibration: None,
     };
+    let slow = |point| levels(&[point], |_| false);
     assert_eq!(
-        levels(&[point(0.6)]),
+        slow(point(0.6)),
         "After 120 steps, kto ranks 65.0 % of the held-out pairs as they were judged (95 % interval 60.0 to 70.0 %), better \
          than chance. There is nothing to compare yet."
     );
-    assert!(levels(&[point(0.45)]).contains("includes chance: train for more steps"));
-    assert!(levels(&[point(0.3)]).contains("worse than chance"));
+    assert!(slow(point(0.45)).contains("includes chance: train for more steps"));
+    assert!(levels(&[point(0.45)], |_| true).contains("includes chance: lower `train.learning_rate`"));
+    assert!(slow(point(0.3)).contains("worse than chance"));
 }
