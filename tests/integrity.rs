@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::{
-    support::Place,
+    group::until_checkpoint,
+    support::{MODEL, Place},
     sweep::{assert_same, results},
 };
 
@@ -177,6 +178,56 @@ fn verify_names_every_damaged_part_and_repair_lets_the_sweep_make_it_again() {
     assert_eq!(place.run("verify .").code, Some(0), "a folder of sweeps and datasets");
     fs_err::create_dir(place.path("empty")).unwrap();
     assert_eq!(place.run("verify empty").code, Some(1), "nothing to check");
+}
+
+#[test]
+fn verify_names_damaged_checkpoints_and_adapters() {
+    let command =
+        "sweep experiment.yaml --set sft=null --set train.max_steps=60 --set checkpoints.every=2 --jobs 1";
+    let places = [(); 2].map(|()| Place::with(EXPERIMENT));
+    for place in &places {
+        place.write("model.yaml", MODEL.replace("train: full", "lora: { r: 2, alpha: 8 }"));
+    }
+    let [undisturbed, place] = places;
+    let run = undisturbed.run(command);
+    assert_eq!(run.code, Some(0), "{run}");
+    let expected = results(&undisturbed, "runs/experiment");
+
+    let mut child = place.command(command).stderr(std::process::Stdio::null()).spawn().unwrap();
+    until_checkpoint(&place, "runs/experiment");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let checkpoints = entries(&place.path("runs/experiment/runs")).into_iter().flat_map(|run| {
+        let folder = run.join("checkpoints");
+        if folder.exists() { entries(&folder) } else { Vec::new() }
+    });
+    let is_whole = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
+    let checkpoint = checkpoints.filter(is_whole).max().expect("the process was killed at its checkpoint");
+    damage(&checkpoint);
+    let name = checkpoint.strip_prefix(place.path("")).unwrap().display().to_string();
+    let run = place.run("verify runs");
+    assert!(run.code == Some(1) && run.stdout.contains(&format!("  checkpoint {name}: ")), "{run}");
+    let run = place.run("verify runs --repair");
+    assert!(
+        run.code == Some(0) && run.stderr.contains("the run resumes from the checkpoint before"),
+        "{run}"
+    );
+    assert!(!checkpoint.exists());
+    assert_eq!(place.run(command).code, Some(0));
+    assert_same(&expected, &results(&place, "runs/experiment"));
+
+    let run_folder = &entries(&place.path("runs/experiment/runs"))[0];
+    let adapter = run_folder.join("model/adapter_model.safetensors");
+    damage(&adapter);
+    let name = run_folder.strip_prefix(place.path("")).unwrap().display().to_string();
+    let run = place.run("verify runs");
+    let line = format!("  run {name}: ");
+    assert!(run.code == Some(1) && run.stdout.contains(&line), "{run}");
+    assert!(run.stdout.contains("adapter_model.safetensors"), "{run}");
+    assert_eq!(place.run("verify runs --repair").code, Some(0));
+    assert_eq!(place.run(command).code, Some(0));
+    assert_same(&expected, &results(&place, "runs/experiment"));
+    assert_eq!(place.run("verify runs").code, Some(0));
 }
 
 #[test]

@@ -254,8 +254,14 @@ fn a_judge_that_always_prefers_the_first_is_inconclusive() {
     assert_eq!(count("ties") + count("unread"), 16);
     assert_eq!(rate["verdict"], "inconclusive");
     assert!(endpoint.keys.lock().unwrap().is_empty());
+}
 
-    // A damaged answer is found, and only that one is asked again.
+#[test]
+fn damaged_answers_are_named_and_asked_for_again() {
+    let place = swept();
+    let endpoint = Endpoint::start(|_, _| says("Response 1"));
+    let args = format!("--endpoint {}/ --model first --against baseline", endpoint.address);
+    assert_eq!(judge(&place, &args).code, Some(0));
     assert!(place.run("verify runs").stdout.contains("1 answer file"));
     // A folder of the same name elsewhere is not Prospect's.
     fs_err::create_dir(place.path("runs/judges")).unwrap();

@@ -166,25 +166,35 @@ fn processes_in(place: &Place) -> Vec<u32> {
 
 /// Starts a command in a process group of its own.
 fn start(place: &Place, args: &str, variables: &[(&str, String)]) -> Child {
-    let mut command = place.command(args);
+    let prospect = place.command(args);
+    // Signals that this process ignores, as under `nohup`, would stay ignored.
+    let mut command = started_by(place, "env");
+    command.arg("--default-signal=INT,TERM").arg(prospect.get_program()).args(prospect.get_args());
     command.envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap()
 }
 
 /// Starts a command after the shell has set limits.
 fn start_limited(place: &Place, limits: &str, args: &str) -> Child {
-    let environment = place.command("");
     let program = assert_cmd::cargo::cargo_bin!("prospect").display().to_string();
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("{limits}; exec '{program}' {args}")).current_dir(place.path(""));
-    for (name, value) in environment.get_envs() {
+    let mut command = started_by(place, "sh");
+    command.arg("-c").arg(format!("{limits}; exec '{program}' {args}"));
+    // A backtrace must not hang.
+    command.env("RUST_BACKTRACE", "1").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Returns a program that is to start `prospect`, with the folder and environment of [`Place::command`].
+fn started_by(place: &Place, program: &str) -> Command {
+    let prospect = place.command("");
+    let mut command = Command::new(program);
+    command.current_dir(place.path(""));
+    for (name, value) in prospect.get_envs() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    // A backtrace must not hang.
-    command.env("RUST_BACKTRACE", "1").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    command
 }
 
 /// Waits for a process, and kills one that takes longer than `limit`. Returns its exit code and
