@@ -189,6 +189,62 @@ fn names_cannot_leave_their_folder() {
     }
 }
 
+#[test]
+fn symbolic_links_out_of_a_sweep_are_not_followed() {
+    let place = Place::with(
+        "question: Q?\ndata: data.yaml\nmodel: model.yaml\n\
+         train: { learning_rate: 1e-2, batch_size: 8, max_steps: 2, max_length: 160, max_prompt_length: 100 }\n\
+         linked: { method: { dpo: { train.objective: dpo }, kto: { train.objective: kto } } }\n\
+         matrix: { train.beta: [0.1] }\nseeds: [0]\nreport: { x: train.beta, series: method, baseline: dpo }\n",
+    );
+    let swept = place.run("sweep experiment.yaml");
+    assert_eq!(swept.code, Some(0), "{swept}");
+    // Somebody else's files, some of which look like ours.
+    fs_err::create_dir_all(place.path("mine/dataset")).unwrap();
+    for name in [
+        "letter.txt",
+        "answers.jsonl",
+        "step-00000001-0.safetensors",
+        "dataset/manifest.json",
+        ".a.1.partial",
+    ] {
+        place.write(&format!("mine/{name}"), "mine\n");
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(48);
+    let partial = fs_err::File::options().write(true).open(place.path("mine/.a.1.partial")).unwrap();
+    partial.file().set_modified(long_ago).unwrap();
+
+    let sweep = place.path("runs/experiment");
+    let link = |target: &str, at: std::path::PathBuf| {
+        fs_err::os::unix::fs::symlink(place.path(target), at).unwrap();
+    };
+    fs_err::rename(sweep.join("data"), place.path("moved")).unwrap();
+    link("mine", sweep.join("data"));
+    for run in fs_err::read_dir(sweep.join("runs")).unwrap() {
+        link("mine", run.unwrap().path().join("checkpoints"));
+    }
+    link("mine", sweep.join("damaged"));
+    fs_err::create_dir_all(sweep.join("judges")).unwrap();
+    link("mine/answers.jsonl", sweep.join("judges/model.jsonl"));
+    link("mine", place.path("runs/more"));
+
+    let verified = place.run("verify runs --repair");
+    assert_eq!(verified.code, Some(0), "{verified}");
+    let removed = place.run("gc runs");
+    assert_eq!(removed.code, Some(0), "{removed}");
+    // A server that is not asked: the file of answers is opened first.
+    let judged = place.run("judge experiment --endpoint http://127.0.0.1:9/v1 --model model");
+    assert!(judged.stderr.contains("judges/model.jsonl is a symbolic link"), "{judged}");
+    let mut left = files_below(&place.path("mine"));
+    left.sort();
+    let names: Vec<_> = left.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [".a.1.partial", "answers.jsonl", "manifest.json", "letter.txt", "step-00000001-0.safetensors"]
+    );
+    assert!(left.iter().all(|path| fs_err::read_to_string(path).unwrap() == "mine\n"));
+}
+
 /// Returns the names in a folder.
 fn entries(folder: &std::path::Path) -> Vec<String> {
     let names = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use fs_err::File;
+use fs_err::{File, OpenOptions};
 use serde::Serialize;
 
 mod temporary;
@@ -54,6 +54,28 @@ pub(crate) fn write_renamed<T, E: From<io::Error>>(
     File::open(aside.path())?.sync_all()?;
     aside.rename(&path)?;
     Ok((result, path))
+}
+
+/// Opens a file for reading and appending, and creates it if it does not exist. A symbolic link is an
+/// error, because a folder from strangers could lead to a file elsewhere.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).read(true).append(true);
+    #[cfg(unix)]
+    {
+        use fs_err::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    }
+    options.open(path).map_err(|error| {
+        if path.is_symlink() {
+            io::Error::other(format!(
+                "{} is a symbolic link, which Prospect does not write through: remove it, or replace it with the file",
+                path.display()
+            ))
+        } else {
+            error
+        }
+    })
 }
 
 /// Lets writes beyond the largest size of a file (`ulimit -f`) fail with an error. By default, a
@@ -187,6 +209,27 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs_err::read_to_string(&path).unwrap(), "old");
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn nothing_is_appended_through_a_symbolic_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
+        for line in ["one\n", "two\n"] {
+            open_to_append(&file).unwrap().write_all(line.as_bytes()).unwrap();
+        }
+        for target in [file.as_path(), Path::new("missing")] {
+            let _ = fs_err::remove_file(&link);
+            fs_err::os::unix::fs::symlink(target, &link).unwrap();
+            let error = open_to_append(&link).unwrap_err().to_string();
+            assert!(
+                error.contains("link is a symbolic link, which Prospect does not write through"),
+                "{error}"
+            );
+        }
+        assert_eq!(fs_err::read_to_string(&file).unwrap(), "one\ntwo\n");
+        assert!(open_to_append(folder.path()).unwrap_err().to_string().contains("directory"));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fs_err::{File, OpenOptions};
+use fs_err::File;
 use prospect_core::{
     checksums,
     errors::chain,
-    files::{write_json, write_whole},
+    files::{open_to_append, write_json, write_whole},
 };
 use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr};
@@ -209,7 +209,7 @@ impl RunDir {
 
     /// Opens `metrics.jsonl` for appending.
     pub fn metrics_writer(&self) -> Result<MetricsWriter, RunsError> {
-        let file = OpenOptions::new().create(true).append(true).open(self.path.join("metrics.jsonl"))?;
+        let file = open_to_append(&self.path.join("metrics.jsonl"))?;
         Ok(MetricsWriter { writer: BufWriter::new(file) })
     }
 
@@ -262,7 +262,7 @@ impl RunDir {
             serde_json::to_writer(&mut text, sample).map_err(std::io::Error::from)?;
             text.push(b'\n');
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(self.samples_file())?;
+        let mut file = open_to_append(&self.samples_file())?;
         Ok(file.write_all(&text)?)
     }
 

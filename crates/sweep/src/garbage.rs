@@ -124,9 +124,9 @@ fn of_sweep(sweep: &SweepDir) -> io::Result<Vec<Garbage>> {
     Ok(found)
 }
 
-/// Lists the folders in a folder, which may be missing.
+/// Lists the folders in a folder, which may be missing. Nothing is listed behind a symbolic link.
 fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    if !folder.exists() {
+    if !folder.is_dir() || folder.is_symlink() {
         return Ok(Vec::new());
     }
     let mut folders = Vec::new();

@@ -145,7 +145,8 @@ impl Verification {
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
         self.add(Part::Run, folder, sweep, problem);
         let checkpoints = folder.join("checkpoints");
-        let files = if checkpoints.exists() { sorted(&checkpoints)? } else { Vec::new() };
+        let is_here = checkpoints.is_dir() && !checkpoints.is_symlink();
+        let files = if is_here { sorted(&checkpoints)? } else { Vec::new() };
         for path in files.into_iter().filter(|path| !is_temporary(path)) {
             let problem = checksums::check_named(&path).err().map(|error| error.to_string());
             self.add(Part::Checkpoint, &path, sweep, problem);

@@ -7,8 +7,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use fs_err::{File, OpenOptions};
-use prospect_core::files::{fingerprint, write_whole};
+use fs_err::File;
+use prospect_core::files::{fingerprint, open_to_append, write_whole};
 use serde::{Deserialize, Serialize};
 
 /// Answers by the hash of the request.
@@ -103,7 +103,7 @@ impl AnswerCache {
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder)?;
         }
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let mut file = open_to_append(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let mut known = HashMap::new();

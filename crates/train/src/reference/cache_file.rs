@@ -16,7 +16,7 @@ use std::{
 };
 
 use fs_err::{File, OpenOptions};
-use prospect_core::checksums::record_hash;
+use prospect_core::{checksums::record_hash, files::open_to_append};
 
 /// Content hash of a batch and its reference.
 pub(super) type CacheKey = [u8; 32];
@@ -120,7 +120,7 @@ impl CacheFile {
         if let Some(folder) = self.path.parent() {
             fs_err::create_dir_all(folder)?;
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        let mut file = open_to_append(&self.path)?;
         let is_locked = file.file().lock().is_ok();
         let length = file.metadata()?.len();
         let written = file.write_all(&bytes).and_then(|()| file.sync_all());
