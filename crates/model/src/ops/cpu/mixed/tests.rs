@@ -24,9 +24,9 @@ const SHAPES: [(usize, usize, usize); 17] = [
     (65, 29, 1024),
 ];
 
-/// Shapes to try: all of [`SHAPES`], but under Miri those that take less than seconds.
+/// Shapes to try: all of [`SHAPES`], but under Miri those that take seconds.
 fn shapes() -> impl Iterator<Item = (usize, usize, usize)> {
-    SHAPES.into_iter().filter(|(m, n, k)| !cfg!(miri) || m * n * k < 20_000)
+    SHAPES.into_iter().filter(|(m, n, k)| !cfg!(miri) || m * n * k < 10_000)
 }
 
 fn random(seed: u64, count: usize) -> Vec<bf16> {
@@ -139,7 +139,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
                 sums.iter().map(|sum| sum.to_bits()).collect()
             };
             let one = bits(1);
-            assert!([2, 3, 16].into_iter().all(|threads| bits(threads) == one), "{isa:?} {shape:?}");
+            let several: &[usize] = if cfg!(miri) { &[2] } else { &[2, 3, 16] };
+            assert!(several.iter().all(|threads| bits(*threads) == one), "{isa:?} {shape:?}");
         }
     }
 }
