@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::{
-    group::until_checkpoint,
-    support::{MODEL, Place},
+    sharing::{signal, until},
+    support::{MODEL, Place, files_below},
     sweep::{assert_same, results},
 };
 
@@ -182,8 +182,7 @@ fn verify_names_every_damaged_part_and_repair_lets_the_sweep_make_it_again() {
 
 #[test]
 fn verify_names_damaged_checkpoints_and_adapters() {
-    let command =
-        "sweep experiment.yaml --set sft=null --set train.max_steps=60 --set checkpoints.every=2 --jobs 1";
+    let command = "sweep experiment.yaml --set sft=null --set train.max_steps=200 --jobs 1";
     let places = [(); 2].map(|()| Place::with(EXPERIMENT));
     for place in &places {
         place.write("model.yaml", MODEL.replace("train: full", "lora: { r: 2, alpha: 8 }"));
@@ -194,16 +193,18 @@ fn verify_names_damaged_checkpoints_and_adapters() {
     let expected = results(&undisturbed, "runs/experiment");
 
     let mut child = place.command(command).stderr(std::process::Stdio::null()).spawn().unwrap();
-    until_checkpoint(&place, "runs/experiment");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let checkpoints = entries(&place.path("runs/experiment/runs")).into_iter().flat_map(|run| {
-        let folder = run.join("checkpoints");
-        if folder.exists() { entries(&folder) } else { Vec::new() }
-    });
-    let is_whole = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
-    let checkpoint = checkpoints.filter(is_whole).max().expect("the process was killed at its checkpoint");
-    damage(&checkpoint);
+    let metrics = || {
+        let files = files_below(&place.path("")).into_iter().filter(|path| path.ends_with("metrics.jsonl"));
+        files.map(|path| fs_err::read_to_string(path).unwrap_or_default()).collect::<String>()
+    };
+    until("some steps", || metrics().matches("\"train\"").count() > 5);
+    signal("TERM", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let is_checkpoint = |path: &PathBuf| path.parent().is_some_and(|folder| folder.ends_with("checkpoints"));
+    let checkpoints: Vec<PathBuf> =
+        files_below(&place.path("runs")).into_iter().filter(is_checkpoint).collect();
+    let [checkpoint] = &checkpoints[..] else { panic!("the interrupted run wrote one: {checkpoints:?}") };
+    damage(checkpoint);
     let name = checkpoint.strip_prefix(place.path("")).unwrap().display().to_string();
     let run = place.run("verify runs");
     assert!(run.code == Some(1) && run.stdout.contains(&format!("  checkpoint {name}: ")), "{run}");
@@ -216,10 +217,12 @@ fn verify_names_damaged_checkpoints_and_adapters() {
     assert_eq!(place.run(command).code, Some(0));
     assert_same(&expected, &results(&place, "runs/experiment"));
 
-    let run_folder = &entries(&place.path("runs/experiment/runs"))[0];
-    let adapter = run_folder.join("model/adapter_model.safetensors");
+    let is_adapter = |path: &PathBuf| path.ends_with("adapter_model.safetensors");
+    let adapter =
+        files_below(&place.path("runs")).into_iter().find(is_adapter).expect("the runs keep adapters");
     damage(&adapter);
-    let name = run_folder.strip_prefix(place.path("")).unwrap().display().to_string();
+    let name =
+        adapter.ancestors().nth(2).unwrap().strip_prefix(place.path("")).unwrap().display().to_string();
     let run = place.run("verify runs");
     let line = format!("  run {name}: ");
     assert!(run.code == Some(1) && run.stdout.contains(&line), "{run}");
