@@ -230,6 +230,12 @@ fn symbolic_links_out_of_a_sweep_are_not_followed() {
 
     let verified = place.run("verify runs --repair");
     assert_eq!(verified.code, Some(0), "{verified}");
+    for run in fs_err::read_dir(sweep.join("runs")).unwrap() {
+        fs_err::write(run.unwrap().path().join("pairs.jsonl"), "damaged\n").unwrap();
+    }
+    let verified = place.run("verify runs --repair");
+    assert_eq!(verified.code, Some(1), "{verified}");
+    assert!(verified.stderr.contains("runs/experiment/damaged is a symbolic link"), "{verified}");
     let removed = place.run("gc runs");
     assert_eq!(removed.code, Some(0), "{removed}");
     // A server that is not asked: the file of answers is opened first.

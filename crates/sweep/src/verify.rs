@@ -185,6 +185,12 @@ impl Damage {
                 let inside = self.path.strip_prefix(sweep).unwrap_or(&self.path);
                 let name = inside.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "-");
                 let folder = sweep.join(ASIDE);
+                if folder.is_symlink() {
+                    return Err(io::Error::other(format!(
+                        "{} is a symbolic link, which Prospect does not move files through: remove it",
+                        folder.display()
+                    )));
+                }
                 fs_err::create_dir_all(&folder)?;
                 let mut target = folder.join(&name);
                 let mut number = 1;
