@@ -131,15 +131,10 @@ pub fn ask_slurm(bytes: &[u8]) {
         let _ = Submission { name, sweep, profile: &profile, arguments, max_workers }.submit();
     };
     submit(&sweep);
-    write_job(&slurm);
+    fs::write(slurm.join("job.json"), r#"{"id": "7", "workers": 2}"#).expect("there is space for a job");
     let status = SlurmStatus::read(&sweep).expect("the job's file is valid").expect("there is a job");
     assert!(status.note.is_some() || status.tasks.len() >= 2, "{status:?} has lost a task");
     submit(&sweep);
-}
-
-/// Writes the record of a submitted job.
-fn write_job(folder: &Path) {
-    fs::write(folder.join("job.json"), r#"{"id": "7", "workers": 2}"#).expect("there is space for it");
 }
 
 /// Writes answers to start from to `corpus/judges` and `corpus/slurm` in a folder.

@@ -30,7 +30,11 @@ pub(super) fn verdict(
     let has = |measure| distinct.iter().any(|contrast| contrast.measure == measure);
     let words = Words { sweep, findings, has_utility: has(Measure::Utility) };
     if contrasts.is_empty() {
-        return levels(points, |point| words.moved_too_fast(&[(&point.series, point.x)])[0] > 0);
+        let most_moved_too_fast = |point: &Point| {
+            let [some, all] = words.moved_too_fast(&[(&point.series, point.x)]);
+            2 * some > all
+        };
+        return levels(points, most_moved_too_fast);
     }
     let mut sentences = Vec::new();
     let is_unlearnt = |contrast: &Contrast| contrast.no_verdict == Some(NoVerdict::NotLearnt);
@@ -221,9 +225,8 @@ impl Words<'_> {
         match self.moved_too_fast(&sides) {
             [0, _] => "Train for more steps, raise `train.learning_rate`, or use more data.".to_owned(),
             [some, all] if some == all => {
-                format!(
-                    "All {all} runs were unstable or ran away (see the diagnosis): lower `train.learning_rate`."
-                )
+                "These runs were unstable or ran away (see the diagnosis): lower `train.learning_rate`."
+                    .to_owned()
             }
             [some, all] => format!(
                 "{some} of these {all} runs were unstable or ran away (see the diagnosis): lower `train.learning_rate`. For the others, \

@@ -224,7 +224,7 @@ fn runs_that_moved_too_fast_are_not_told_to_train_for_longer() {
     assert!(advice(&[("a", Sign::ModeCollapse), ("c", Sign::RanAway)]).contains(learn_faster));
     let all = advice(&[("a", Sign::RanAway), ("b", Sign::Unstable), ("b", Sign::RanAway)]);
     let slower =
-        "no verdict. All 2 runs were unstable or ran away (see the diagnosis): lower `train.learning_rate`.";
+        "no verdict. These runs were unstable or ran away (see the diagnosis): lower `train.learning_rate`.";
     assert!(all.contains(slower), "{all}");
     let one = advice(&[("a", Sign::RanAway)]);
     let some = "no verdict. 1 of these 2 runs were unstable or ran away (see the diagnosis): lower `train.learning_rate`. For the \
