@@ -24,6 +24,7 @@ mod faults;
 mod kill;
 mod memory;
 mod numerics;
+mod secrets;
 mod shim;
 mod signals;
 mod soak;
