@@ -141,7 +141,7 @@ fuzz SECONDS="1200" *TARGETS:
 sanitize *ARGS:
     scripts/sanitize.sh {{ ARGS }}
 
-# Run short tests of CPU kernels under Miri, ten minutes (needs a nightly compiler with miri and rust-src).
+# Run short tests of CPU kernels under Miri (ten minutes; needs a nightly compiler with miri and rust-src).
 [group('checks')]
 miri:
     scripts/miri.sh

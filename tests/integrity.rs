@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::{
-    sharing::{signal, until},
+    sharing::{signal, steps_below, until},
     support::{MODEL, Place, files_below},
     sweep::{assert_same, results},
 };
@@ -193,11 +193,7 @@ fn verify_names_damaged_checkpoints_and_adapters() {
     let expected = results(&undisturbed, "runs/experiment");
 
     let mut child = place.command(command).stderr(std::process::Stdio::null()).spawn().unwrap();
-    let metrics = || {
-        let files = files_below(&place.path("")).into_iter().filter(|path| path.ends_with("metrics.jsonl"));
-        files.map(|path| fs_err::read_to_string(path).unwrap_or_default()).collect::<String>()
-    };
-    until("some steps", || metrics().matches("\"train\"").count() > 5);
+    until("some steps", || steps_below(&place.path("")) > 5);
     signal("TERM", child.id());
     assert_eq!(child.wait().unwrap().code(), Some(143));
     let is_checkpoint = |path: &PathBuf| path.parent().is_some_and(|folder| folder.ends_with("checkpoints"));

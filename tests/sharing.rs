@@ -43,6 +43,20 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Counts the optimizer steps in all records below a folder, which processes may be working on.
+pub(crate) fn steps_below(folder: &Path) -> usize {
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    let steps = |path: PathBuf| match path {
+        path if path.is_symlink() => 0,
+        path if path.is_dir() => steps_below(&path),
+        path if path.ends_with("metrics.jsonl") => {
+            fs_err::read_to_string(path).unwrap_or_default().matches("\"train\"").count()
+        }
+        _ => 0,
+    };
+    entries.map(|entry| steps(entry.path())).sum()
+}
+
 pub(crate) fn status(place: &Place, sweep: &str) -> Option<Value> {
     serde_json::from_str(&place.run(&format!("sweep status {sweep} --json")).stdout).ok()
 }

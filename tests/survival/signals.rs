@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM: the step ends, a checkpoint is written, and one line says how to go on.
 
 use super::*;
-use crate::sharing::{running, signal, until};
+use crate::sharing::{running, signal, steps_below, until};
 
 /// A long run without checkpoints of its own.
 fn long_place() -> Place {
@@ -56,12 +56,6 @@ fn an_interrupted_sweep_writes_a_checkpoint_and_continues() {
     }
 }
 
-/// Steps in all `metrics.jsonl` of a folder.
-fn steps_below(place: &Place) -> usize {
-    let metrics = files(&place.path("")).into_iter().filter(|(name, _)| name.ends_with("metrics.jsonl"));
-    metrics.map(|(_, bytes)| String::from_utf8_lossy(&bytes).matches("\"train\"").count()).sum()
-}
-
 #[test]
 fn interrupted_training_and_comparisons_continue_to_the_same_files() {
     const COMMANDS: [&str; 2] = [
@@ -76,7 +70,7 @@ fn interrupted_training_and_comparisons_continue_to_the_same_files() {
         let run = undisturbed.run(command);
         assert_eq!(run.code, Some(0), "{run}");
         let child = start(&place, command, &[]);
-        until("some steps", || steps_below(&place) > 5);
+        until("some steps", || steps_below(&place.path("")) > 5);
         signal("TERM", child.id());
         let (ended, said) = end_within(child, Duration::from_mins(1));
         assert_eq!(ended, Some(143), "{said}");

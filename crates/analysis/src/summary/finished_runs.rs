@@ -39,28 +39,6 @@ pub(super) struct FinishedRun<'a> {
     pub(super) last_evaluation: BTreeMap<String, f64>,
 }
 
-#[cfg(test)]
-impl<'a> FinishedRun<'a> {
-    /// A run without any results.
-    pub(super) fn empty(planned: &'a PlannedRun) -> Self {
-        Self {
-            planned,
-            pairs: Vec::new(),
-            thumbs: Vec::new(),
-            generations: Vec::new(),
-            judgements: Vec::new(),
-            questions: Vec::new(),
-            scores: Vec::new(),
-            samples: Vec::new(),
-            sample_judgements: Vec::new(),
-            beta: 1.0,
-            examples: 0,
-            steps: 0,
-            last_evaluation: BTreeMap::new(),
-        }
-    }
-}
-
 /// Preference accuracy of a run on every held-out pair.
 pub(super) fn accuracies(run: &FinishedRun<'_>) -> Vec<f64> {
     run.pairs.iter().map(PairOutcome::accuracy).collect()

@@ -205,7 +205,7 @@ fn runs_that_moved_too_fast_are_not_told_to_train_for_longer() {
         let mut cells = BTreeMap::new();
         for (x, run) in &runs {
             let key = CellKey { series: "kto".to_owned(), x: *x };
-            cells.entry(key).or_insert_with(Vec::new).push(FinishedRun::empty(run));
+            cells.entry(key).or_insert_with(Vec::new).push(FinishedRun::with_judgements(run, Vec::new()));
         }
         let finding = |(run, sign): &(&str, Sign)| Finding {
             run: (*run).to_owned(),
