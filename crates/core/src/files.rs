@@ -56,8 +56,8 @@ pub(crate) fn write_renamed<T, E: From<io::Error>>(
     Ok((result, path))
 }
 
-/// Opens a file for reading and appending, and creates it if it does not exist. A symbolic link is an
-/// error, because a folder from strangers could lead to a file elsewhere.
+/// Opens a file for reading and appending, and creates it if it does not exist. A symbolic link is
+/// an error, because a folder from strangers could lead to a file elsewhere.
 pub fn open_to_append(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).read(true).append(true);
